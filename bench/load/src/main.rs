@@ -1,0 +1,3 @@
+//! Load generator for the side-by-side benchmarks.
+
+fn main() {}

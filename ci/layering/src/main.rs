@@ -1,0 +1,3 @@
+//! Holds the layering of the workspace.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! A telephone as a pure state machine.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Everything that touches the operating system.
+

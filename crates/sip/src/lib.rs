@@ -1,0 +1,2 @@
+//! SIP as bytes and as state machines.
+#![forbid(unsafe_code)]

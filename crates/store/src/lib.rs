@@ -1,0 +1,2 @@
+//! Accounts, bindings and call records: memory and SQLite.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Simulated network, clock and NAT boxes, scripted phones (development only).
+#![forbid(unsafe_code)]

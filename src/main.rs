@@ -1,0 +1,3 @@
+//! Trapez: the SIP service provider in one binary.
+
+fn main() {}
