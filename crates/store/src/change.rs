@@ -1,0 +1,53 @@
+//! A change of the store: what the service and the commands ask to be written.
+
+use crate::{Account, Binding, Record};
+
+/// One change. Several of them are applied in order, all or none.
+///
+/// Changes of one key must be handed over in the order in which they happened: who changes bindings from several
+/// threads submits them while it still holds what serialises them.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Make a new account; fails with [`StoreError::AccountExists`](crate::StoreError::AccountExists).
+    AddAccount(Box<Account>),
+    /// Make an account, or replace what it was.
+    PutAccount(Box<Account>),
+    /// Remove an account; its bindings are removed by [`Change::RemoveBindings`].
+    RemoveAccount {
+        /// The name of the account.
+        name: String,
+        /// The domain of the account.
+        domain: String,
+    },
+    /// Make a binding, or replace the one with the same address-of-record and Contact.
+    PutBinding(Binding),
+    /// Remove one binding, if it is there.
+    RemoveBinding {
+        /// The address-of-record.
+        aor: Box<str>,
+        /// The Contact URI, byte for byte as it was put.
+        contact: Box<str>,
+    },
+    /// Remove every binding of an address-of-record.
+    RemoveBindings {
+        /// The address-of-record.
+        aor: Box<str>,
+    },
+    /// Remove the bindings that expired at this time (unix seconds) or before.
+    RemoveExpired {
+        /// Unix seconds.
+        at: u64,
+    },
+    /// Write a call record, or replace the one with the same id.
+    PutRecord(Box<Record>),
+    /// End the records that a crash left open: done once at start, before the first call.
+    CloseOpenRecords {
+        /// When they ended as far as anybody knows: unix milliseconds of the start.
+        at: u64,
+    },
+    /// Remove the records of calls that started before this time.
+    RemoveRecords {
+        /// Unix milliseconds.
+        before: u64,
+    },
+}

@@ -1,0 +1,104 @@
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::{Account, Binding, BindingFields, Ha1};
+
+fn account(name: &str) -> Change {
+    Change::AddAccount(Box::new(Account {
+        name: name.to_owned(),
+        domain: "example.org".to_owned(),
+        ha1: Ha1 {
+            md5: [1; 16],
+            sha256: [2; 32],
+            sha512_256: [3; 32],
+        },
+        created: 7,
+        disabled: false,
+    }))
+}
+
+fn binding(i: u64) -> Change {
+    let aor = format!("{i}@example.org");
+    Change::PutBinding(Binding::new(BindingFields {
+        aor: &aor,
+        expires_at: 10,
+        ..Default::default()
+    }))
+}
+
+#[test]
+fn every_sink_is_told_its_own_tickets_and_the_changes_are_there() {
+    let seen = Arc::new(Mutex::new(vec![Vec::new(), Vec::new()]));
+    let sinks = (0..2)
+        .map(|i| {
+            let seen = Arc::clone(&seen);
+            Box::new(move |tickets: &[u64], result: Result<(), &StoreError>| {
+                result.unwrap();
+                seen.lock().unwrap()[i].extend_from_slice(tickets);
+            }) as Sink
+        })
+        .collect();
+    let writer = Writer::start(Store::memory().unwrap(), WriterOptions::default(), sinks).unwrap();
+    let handle = writer.handle();
+    for i in 0..100 {
+        handle.submit((i % 2) as usize, i, vec![binding(i)]).unwrap();
+    }
+    let store = writer.stop().unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0], (0..100).step_by(2).collect::<Vec<_>>());
+    assert_eq!(seen[1], (1..100).step_by(2).collect::<Vec<_>>());
+    let mut count = 0;
+    store
+        .each_binding(0, |_| {
+            count += 1;
+            true
+        })
+        .unwrap();
+    assert_eq!(count, 100);
+    assert_eq!(handle.submit(0, 1, vec![]), Err(Rejected::Stopped));
+}
+
+#[test]
+fn one_job_that_fails_does_not_take_the_others_with_it() {
+    let (tell, told) = mpsc::channel();
+    let writer = Writer::start(Store::memory().unwrap(), WriterOptions::default(), vec![]).unwrap();
+    for name in ["alice", "bob", "alice", "carol"] {
+        let tell = tell.clone();
+        let then = move |result: Result<(), &StoreError>| {
+            tell.send((name, result.is_ok())).unwrap();
+        };
+        writer.handle().submit_then(vec![account(name)], then).unwrap();
+    }
+    let store = writer.stop().unwrap();
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(
+        told,
+        [("alice", true), ("bob", true), ("alice", false), ("carol", true)]
+    );
+    assert_eq!(store.accounts().unwrap().len(), 3);
+}
+
+#[test]
+fn a_full_queue_refuses_instead_of_waiting() {
+    let (release, held) = mpsc::channel::<()>();
+    let options = WriterOptions {
+        queue: 2,
+        ..WriterOptions::default()
+    };
+    let writer = Writer::start(Store::memory().unwrap(), options, vec![]).unwrap();
+    let handle = writer.handle();
+    let (tell, entered) = mpsc::channel();
+    handle
+        .submit_then(vec![], move |_| {
+            tell.send(()).unwrap();
+            held.recv().unwrap();
+        })
+        .unwrap();
+    entered.recv().unwrap();
+    handle.submit_then(vec![binding(1)], |_| ()).unwrap();
+    handle.submit_then(vec![binding(2)], |_| ()).unwrap();
+    assert_eq!(handle.submit_then(vec![binding(3)], |_| ()), Err(Rejected::Full));
+    release.send(()).unwrap();
+    writer.stop().unwrap();
+}
