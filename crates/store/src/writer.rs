@@ -4,13 +4,14 @@
 //! The writer takes everything that is waiting, commits it in one transaction, and then reports each job to its
 //! sink, in one call per sink and commit: a worker is woken once, however many of its jobs were written. Before it
 //! commits it waits a moment for more ([`WriterOptions::gather`]), since a commit costs the same for one change as
-//! for a hundred. Submitting never waits: when the queue is full, the job is refused and the caller answers so.
+//! for a hundred. A second thread carries the write-ahead log over into the file meanwhile. Submitting never waits: when the queue is full, the job is refused and the caller answers so.
 
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::database::Checkpointer;
 use crate::{Change, Store, StoreError};
 
 /// Told which tickets of one worker were written or could not be; called on the writer's thread, so it must not
@@ -134,11 +135,16 @@ impl fmt::Debug for Job {
 }
 
 fn run(mut store: Store, jobs: &Receiver<Job>, gather: Duration, sinks: Vec<Sink>) -> Store {
+    let mut checkpointer = Checkpointer::start(&mut store);
     let mut outcomes = Outcomes::new(sinks);
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         let stopped = collect(jobs, gather, &mut batch);
+        let changes = batch.iter().map(|(changes, _)| changes.len()).sum();
         commit(&mut store, &mut batch, &mut outcomes);
+        if let Some(checkpointer) = &mut checkpointer {
+            checkpointer.committed(&mut store, changes);
+        }
         if stopped {
             return store;
         }
@@ -172,7 +178,7 @@ fn commit(store: &mut Store, batch: &mut Vec<(Vec<Change>, Reply)>, outcomes: &m
         Err(StoreError::AccountExists { .. } | StoreError::Statement(_)) if batch.len() > 1 => {
             for (changes, reply) in batch.drain(..) {
                 let result = store.apply(&changes);
-                outcomes.push(reply, result.as_ref().map(|()| ()));
+                outcomes.push(reply, result.as_ref().copied());
             }
         }
         Err(error) => batch
