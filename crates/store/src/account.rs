@@ -24,16 +24,17 @@ impl Account {
     }
 }
 
-/// `H(user ":" realm ":" password)` under each digest algorithm (RFC 7616 section 3.4.2): the password itself is
-/// never stored. Who has these can log in as the account, so there is no `Debug` that shows them.
-#[derive(Clone, PartialEq, Eq)]
+/// `H(user ":" realm ":" password)` under each digest algorithm (RFC 7616 section 3.4.2), in lower-case hexadecimal;
+/// `None` where it is not known. The password itself is never stored. Who has one of these can log in as the
+/// account, so there is no `Debug` that shows them.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Ha1 {
-    /// For `algorithm=MD5`.
-    pub md5: [u8; 16],
-    /// For `algorithm=SHA-256`.
-    pub sha256: [u8; 32],
-    /// For `algorithm=SHA-512-256`.
-    pub sha512_256: [u8; 32],
+    /// For `algorithm=MD5`: 32 digits.
+    pub md5: Option<String>,
+    /// For `algorithm=SHA-256`: 64 digits.
+    pub sha256: Option<String>,
+    /// For `algorithm=SHA-512-256`: 64 digits.
+    pub sha512_256: Option<String>,
 }
 
 impl fmt::Debug for Ha1 {

@@ -32,9 +32,9 @@ const STEPS: &[&str] = &["
 CREATE TABLE account (
     domain     TEXT NOT NULL,
     name       TEXT NOT NULL,
-    md5        BLOB NOT NULL,
-    sha256     BLOB NOT NULL,
-    sha512_256 BLOB NOT NULL,
+    md5        TEXT,
+    sha256     TEXT,
+    sha512_256 TEXT,
     created    INTEGER NOT NULL,
     disabled   INTEGER NOT NULL,
     PRIMARY KEY (domain, name)
