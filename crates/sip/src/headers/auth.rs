@@ -1,0 +1,101 @@
+//! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
+
+use crate::text::{find_outside, is_lws, is_token, trim, trim_end, trim_start, unquote};
+
+/// Comma-separated `name=value` parameters. Names compare without regard to case.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthParams<'a> {
+    raw: &'a str,
+}
+
+impl<'a> AuthParams<'a> {
+    /// The first parameter of that name, without its quotes; escapes stay as they are: RFC 7616, 3.4 hashes them so.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| unquote(value))
+    }
+
+    /// Names and values in order; values as they stand.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut rest = self.raw;
+        std::iter::from_fn(move || {
+            loop {
+                if rest.is_empty() {
+                    return None;
+                }
+                let end = find_outside(rest.as_bytes(), b',', false).unwrap_or(rest.len());
+                let param = trim(&rest[..end]);
+                rest = rest.get(end + 1..).unwrap_or("");
+                if let Some((name, value)) = param.split_once('=') {
+                    return Some((trim_end(name), trim_start(value)));
+                }
+            }
+        })
+    }
+
+    /// The text as it stands.
+    pub fn as_str(&self) -> &'a str {
+        self.raw
+    }
+}
+
+/// What Authorization or Proxy-Authorization holds: one set per header line.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// Such as `Digest`.
+    pub scheme: &'a str,
+    /// Its parameters.
+    pub params: AuthParams<'a>,
+}
+
+/// What WWW-Authenticate or Proxy-Authenticate holds: one challenge per header line.
+pub type Challenge<'a> = Credentials<'a>;
+
+impl<'a> Credentials<'a> {
+    /// Parses a header line's value. The error tells what was expected.
+    pub fn parse(value: &'a str) -> Result<Credentials<'a>, &'static str> {
+        let value = trim(value);
+        let end = value
+            .bytes()
+            .position(is_lws)
+            .ok_or("an authentication scheme and parameters")?;
+        let scheme = &value[..end];
+        if !is_token(scheme) {
+            return Err("an authentication scheme");
+        }
+        Ok(Credentials {
+            scheme,
+            params: AuthParams {
+                raw: trim_start(&value[end..]),
+            },
+        })
+    }
+
+    /// True for the scheme `Digest`.
+    pub fn is_digest(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("Digest")
+    }
+
+    /// A parameter without its quotes.
+    pub fn param(&self, name: &str) -> Option<&'a str> {
+        self.params.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_across_folds_and_commas_in_quotes() {
+        let value = "Digest username=\"bo,b\", realm = \"a \\\"b\\\"\",\r\n  nc=00000001 , QOP=auth";
+        let credentials = Credentials::parse(value).unwrap();
+        assert!(credentials.is_digest());
+        assert_eq!(credentials.param("username"), Some("bo,b"));
+        assert_eq!(credentials.param("realm"), Some("a \\\"b\\\""));
+        assert_eq!(credentials.param("nc"), Some("00000001"));
+        assert_eq!(credentials.param("qop"), Some("auth"));
+        assert_eq!(credentials.param("opaque"), None);
+    }
+}

@@ -1,0 +1,157 @@
+//! What every element checks before it acts on a message that could be read (RFC 3261, 8.2, 16.3, 18.3, 18.1.2).
+//! It looks only at what decides routing, matching and framing; other header fields are checked by who uses them.
+
+use super::error::{Found, Invalid, Problem};
+use super::{HeaderError, Message, limits};
+use crate::header_id::HeaderId;
+use crate::uri::Scheme;
+
+/// Without these nothing can be answered or matched (RFC 3261, 8.1.1). Max-Forwards is missing here since RFC 2543
+/// did not know it.
+pub(super) const MANDATORY: [HeaderId; 5] = [
+    HeaderId::Via,
+    HeaderId::From,
+    HeaderId::To,
+    HeaderId::CallId,
+    HeaderId::CSeq,
+];
+
+/// Of these there is one: two elements might choose a different one.
+const SINGLE: [HeaderId; 8] = [
+    HeaderId::From,
+    HeaderId::To,
+    HeaderId::CallId,
+    HeaderId::CSeq,
+    HeaderId::MaxForwards,
+    HeaderId::ContentLength,
+    HeaderId::ContentType,
+    HeaderId::Expires,
+];
+
+impl Message<'_> {
+    /// Checks a request. What it refuses is answered with the status and reason given, except an ACK, which is dropped.
+    pub fn validate_request(&self) -> Result<(), Invalid> {
+        if !self.is_request() {
+            return Err(rule(400, "Bad Request", "a request", "a response"));
+        }
+        self.validate_common()?;
+        let method = self.method();
+        let cseq = self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
+        if cseq.method != method {
+            return Err(rule(
+                400,
+                "CSeq Method Does Not Match",
+                "the method of the request in CSeq",
+                cseq.method.as_str(),
+            ));
+        }
+        let uri = self.parsed_request_uri().map_err(|e| Invalid {
+            status: 400,
+            reason: "Bad Request-URI",
+            problem: Problem::Uri(e),
+        })?;
+        if let Scheme::Other(scheme) = uri.scheme {
+            return Err(rule(
+                416,
+                "Unsupported URI Scheme",
+                "a sip, sips or tel URI",
+                scheme,
+            ));
+        }
+        if !uri.headers.is_empty() {
+            // 19.1.1 forbids them in a Request-URI.
+            return Err(rule(
+                400,
+                "Header Fields in Request-URI",
+                "a Request-URI without header fields",
+                uri.headers,
+            ));
+        }
+        self.max_forwards().map_err(|e| header(e, "Bad Max-Forwards"))?;
+        Ok(())
+    }
+
+    /// Checks a response. What it refuses is dropped.
+    pub fn validate_response(&self) -> Result<(), Invalid> {
+        if self.is_request() {
+            return Err(rule(400, "Bad Response", "a response", "a request"));
+        }
+        self.validate_common()?;
+        self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
+        Ok(())
+    }
+
+    fn validate_common(&self) -> Result<(), Invalid> {
+        for id in MANDATORY {
+            if self.index.first(id).is_none() {
+                return Err(header(HeaderError::Missing(id), missing_reason(id)));
+            }
+        }
+        if let Some(id) = SINGLE.into_iter().find(|id| self.index.is_repeated(*id)) {
+            return Err(rule(
+                400,
+                "Repeated Header Field",
+                "one header field of that name",
+                id.name(),
+            ));
+        }
+        self.top_via().map_err(|e| header(e, "Bad Via"))?;
+        if self.index.is_repeated(HeaderId::Via) && self.values(HeaderId::Via).count() > limits::VIAS {
+            return Err(rule(483, "Too Many Hops", "fewer Via values", "more than 100"));
+        }
+        self.call_id().map_err(|e| header(e, "Bad Call-ID"))?;
+        for (address, reason) in [(self.from(), "Bad From"), (self.to(), "Bad To")] {
+            let address = address.map_err(|e| header(e, reason))?;
+            address.parsed_uri().map_err(|e| Invalid {
+                status: 400,
+                reason,
+                problem: Problem::Uri(e),
+            })?;
+        }
+        let length = self
+            .content_length()
+            .map_err(|e| header(e, "Bad Content-Length"))?;
+        if length.is_some_and(|length| length as usize > self.body().len()) {
+            let value = self.header(HeaderId::ContentLength).map_or(&b""[..], |h| h.value);
+            let problem = Problem::Rule {
+                expected: "as many bytes as Content-Length says",
+                found: Found::of_bytes(value),
+            };
+            return Err(Invalid {
+                status: 400,
+                reason: "Content-Length Beyond the Message",
+                problem,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn header(error: HeaderError, reason: &'static str) -> Invalid {
+    Invalid {
+        status: error.status(),
+        reason,
+        problem: Problem::Header(error),
+    }
+}
+
+fn rule(status: u16, reason: &'static str, expected: &'static str, found: &str) -> Invalid {
+    Invalid {
+        status,
+        reason,
+        problem: Problem::Rule {
+            expected,
+            found: Found::of(found),
+        },
+    }
+}
+
+fn missing_reason(id: HeaderId) -> &'static str {
+    match id {
+        HeaderId::Via => "Missing Via",
+        HeaderId::From => "Missing From",
+        HeaderId::To => "Missing To",
+        HeaderId::CallId => "Missing Call-ID",
+        _ => "Missing CSeq",
+    }
+}

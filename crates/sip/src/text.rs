@@ -1,0 +1,204 @@
+//! The characters of RFC 3261, 25.1, and small scanners over them, used by every typed view.
+//!
+//! A folded header field value keeps its line breaks, so CR and LF count as white space here; the framing of
+//! lines has already been decided when a value reaches these functions.
+
+/// True for linear white space, folds included.
+#[inline]
+pub(crate) fn is_lws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Without linear white space at both ends.
+#[inline]
+pub(crate) fn trim(text: &str) -> &str {
+    trim_end(trim_start(text))
+}
+
+#[inline]
+pub(crate) fn trim_start(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\r', '\n'])
+}
+
+#[inline]
+pub(crate) fn trim_end(text: &str) -> &str {
+    text.trim_end_matches([' ', '\t', '\r', '\n'])
+}
+
+/// A character of `token`.
+#[inline]
+pub(crate) fn is_token_char(byte: u8) -> bool {
+    CLASS[byte as usize] & TOKEN != 0
+}
+
+/// True for a `token` of at least one character.
+#[inline]
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_char)
+}
+
+/// A character that may stand in a user part: `user-unreserved`, the start of an escape, `;` and `:` aside. Beyond the
+/// grammar, `#`, `[`, `]`, `^`, `|` and raw UTF-8 are let through: telephones send them and nothing else reads them.
+#[inline]
+pub(crate) fn is_user_char(byte: u8) -> bool {
+    CLASS[byte as usize] & USER != 0
+}
+
+/// A character of URI parameters (`paramchar` and the separators `;` and `=`).
+#[inline]
+pub(crate) fn is_uri_param_char(byte: u8) -> bool {
+    CLASS[byte as usize] & PARAM != 0
+}
+
+/// A character of URI headers (`hname`, `hvalue` and the separators `&` and `=`).
+#[inline]
+pub(crate) fn is_uri_header_char(byte: u8) -> bool {
+    CLASS[byte as usize] & HEADER != 0
+}
+
+/// A character of a host name.
+#[inline]
+pub(crate) fn is_host_char(byte: u8) -> bool {
+    CLASS[byte as usize] & HOST != 0
+}
+
+/// The end of the quoted string that opens at `start` (its closing quote's offset plus 1), or `None` if it is not closed.
+#[inline]
+pub(crate) fn quoted_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut i = start + 1;
+    loop {
+        let found = memchr::memchr2(b'"', b'\\', bytes.get(i..)?)?;
+        i += found;
+        if bytes.get(i) == Some(&b'"') {
+            return Some(i + 1);
+        }
+        i += 2;
+    }
+}
+
+/// The offset of the first of `stops` outside quoted strings, and outside `<>` where `angles` is true.
+/// An unclosed quote or angle runs to the end.
+#[inline]
+pub(crate) fn find_outside(bytes: &[u8], stop: u8, angles: bool) -> Option<usize> {
+    let mut i = 0;
+    while let Some(&byte) = bytes.get(i) {
+        if byte == stop {
+            return Some(i);
+        }
+        match byte {
+            b'"' => i = quoted_end(bytes, i)?,
+            b'<' if angles => i += memchr::memchr(b'>', bytes.get(i..)?)? + 1,
+            _ => i += 1,
+        }
+    }
+    None
+}
+
+/// An unsigned number of digits only.
+#[inline]
+pub(crate) fn number(text: &str) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut value: u32 = 0;
+    for byte in text.bytes() {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))?;
+    }
+    Some(value)
+}
+
+/// A number of digits only, where more than `u32` holds counts as the largest (delta-seconds, RFC 3261, 20.19).
+#[inline]
+pub(crate) fn saturating_number(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(number(text).unwrap_or(u32::MAX))
+}
+
+/// The content of a quoted string without its quotes, or the text itself. Escapes stay as they are.
+#[inline]
+pub(crate) fn unquote(text: &str) -> &str {
+    text.strip_prefix('"')
+        .and_then(|t| t.strip_suffix('"'))
+        .unwrap_or(text)
+}
+
+/// Where `inner`, a part of `outer`, starts in it.
+#[inline]
+pub(crate) fn offset_in(outer: &[u8], inner: &[u8]) -> usize {
+    let offset = (inner.as_ptr() as usize).wrapping_sub(outer.as_ptr() as usize);
+    debug_assert!(offset + inner.len() <= outer.len(), "inner is a part of outer");
+    offset.min(outer.len())
+}
+
+/// The value of a hexadecimal digit.
+#[inline]
+pub(crate) fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+const TOKEN: u8 = 1;
+const USER: u8 = 2;
+const PARAM: u8 = 4;
+const HEADER: u8 = 8;
+const HOST: u8 = 16;
+
+static CLASS: [u8; 256] = {
+    let mut class = [0u8; 256];
+    const fn add(class: &mut [u8; 256], bytes: &[u8], bit: u8) {
+        let mut i = 0;
+        while i < bytes.len() {
+            class[bytes[i] as usize] |= bit;
+            i += 1;
+        }
+    }
+    let mut byte = 0;
+    while byte < 128u8 {
+        if byte.is_ascii_alphanumeric() {
+            class[byte as usize] = TOKEN | USER | PARAM | HEADER | HOST;
+        }
+        byte += 1;
+    }
+    add(&mut class, b"-.!%*_+`'~", TOKEN);
+    add(&mut class, b"-_.!~*'()%&=+$,;?/:#[]^|", USER);
+    add(&mut class, b"-_.!~*'()%[]/:&+$;=", PARAM);
+    add(&mut class, b"-_.!~*'()%[]/?:+$&=", HEADER);
+    add(&mut class, b"-._", HOST);
+    let mut byte = 128;
+    while byte < 256 {
+        class[byte] |= USER;
+        byte += 1;
+    }
+    class
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stops_inside_quotes_and_angles_do_not_count() {
+        assert_eq!(find_outside(br#""a,\",b" <sip:x,y>,z"#, b',', true), Some(18));
+        assert_eq!(find_outside(br#""unclosed, "#, b',', true), None);
+        assert_eq!(find_outside(b"<unclosed, ", b',', true), None);
+    }
+
+    #[test]
+    fn numbers_are_digits_only() {
+        assert_eq!(number("0068"), Some(68));
+        assert_eq!(number("4294967295"), Some(u32::MAX));
+        for bad in ["", "-1", "+1", "4294967296", "1 2"] {
+            assert_eq!(number(bad), None, "{bad}");
+        }
+        assert_eq!(saturating_number("100000000000000"), Some(u32::MAX));
+    }
+}
