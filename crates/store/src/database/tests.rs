@@ -8,9 +8,9 @@ fn account(name: &str, key: u8) -> Account {
         name: name.to_owned(),
         domain: "example.org".to_owned(),
         ha1: Ha1 {
-            md5: [key; 16],
-            sha256: [key; 32],
-            sha512_256: [key; 32],
+            md5: Some(key.to_string()),
+            sha256: None,
+            sha512_256: Some(format!("{key:064x}")),
         },
         created: 1_800_000_000,
         disabled: false,

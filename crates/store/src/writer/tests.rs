@@ -8,11 +8,7 @@ fn account(name: &str) -> Change {
     Change::AddAccount(Box::new(Account {
         name: name.to_owned(),
         domain: "example.org".to_owned(),
-        ha1: Ha1 {
-            md5: [1; 16],
-            sha256: [2; 32],
-            sha512_256: [3; 32],
-        },
+        ha1: Ha1::default(),
         created: 7,
         disabled: false,
     }))
