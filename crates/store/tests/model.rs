@@ -89,9 +89,9 @@ fn account() -> impl Strategy<Value = Box<Account>> {
     (name(), name(), any::<u8>(), any::<u32>(), any::<bool>()).prop_map(
         |(name, domain, key, created, disabled)| {
             let ha1 = Ha1 {
-                md5: [key; 16],
-                sha256: [key; 32],
-                sha512_256: [key; 32],
+                md5: Some(key.to_string()),
+                sha256: None,
+                sha512_256: Some(format!("{key:064x}")),
             };
             Box::new(Account {
                 name,
