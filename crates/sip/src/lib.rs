@@ -18,3 +18,12 @@ pub mod status;
 pub mod uri;
 
 mod text;
+
+pub use edit::Edits;
+pub use flow::{ConnectionId, Flow, Transport};
+pub use header_id::HeaderId;
+pub use message::{Index, Message, MessageBuf};
+pub use method::Method;
+pub use outbox::Outbox;
+pub use respond::Response;
+pub use uri::Uri;

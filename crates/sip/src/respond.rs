@@ -198,13 +198,14 @@ mod tests {
     #[test]
     fn a_final_response_has_all_that_8_2_6_2_asks_for() {
         let request = MessageBuf::parse(REQUEST).unwrap();
-        let response = Response::new(request.message(), 420)
+        let number = 7;
+        let mut out = Vec::new();
+        Response::new(request.message(), 420)
             .to_tag("t")
             .source("203.0.113.7:1024".parse().unwrap())
             .header(HeaderId::Unsupported, "foo")
-            .header("X-Number", format_args!("{}", 7));
-        let mut out = Vec::new();
-        response.write(&mut out);
+            .header("X-Number", format_args!("{number}"))
+            .write(&mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "SIP/2.0 420 Bad Extension\r\n\
