@@ -167,7 +167,7 @@ impl Call {
     }
 
     /// What came to the caller.
-    fn to_caller(&mut self, slot: usize, message: &Message<'_>, net: &mut Net) -> Progress {
+    fn at_caller(&mut self, slot: usize, message: &Message<'_>, net: &mut Net) -> Progress {
         let pair = &mut self.calls[slot];
         match (message.method, message.status, pair.stage) {
             (b"INVITE", 100..=199, Stage::Inviting) => {
@@ -228,7 +228,7 @@ impl Call {
     }
 
     /// What came to the callee.
-    fn to_callee(&mut self, slot: usize, socket: usize, message: &Message<'_>, net: &mut Net) -> Progress {
+    fn at_callee(&mut self, slot: usize, socket: usize, message: &Message<'_>, net: &mut Net) -> Progress {
         let pair = &mut self.calls[slot];
         match (message.method, pair.stage) {
             (b"INVITE", Stage::Inviting) if socket != pair.callee.socket => {
@@ -302,8 +302,8 @@ impl Scenario for Call {
             return Progress::Stray;
         }
         match message.status {
-            0 => self.to_callee(slot, socket, message, net),
-            _ => self.to_caller(slot, message, net),
+            0 => self.at_callee(slot, socket, message, net),
+            _ => self.at_caller(slot, message, net),
         }
     }
 }

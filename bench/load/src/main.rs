@@ -17,7 +17,7 @@ mod rtp;
 mod users;
 mod wire;
 
-use std::{net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use bare::Bare;
@@ -39,10 +39,10 @@ struct Arguments {
     server: SocketAddr,
     #[arg(long, default_value = "example.org")]
     domain: String,
-    /// The password of all accounts, which are u000000, u000001, …
+    /// The password of all accounts: u000000, u000001, … and, for those who are called, c000000, …
     #[arg(long, default_value = "bench")]
     password: String,
-    /// How many users take part; calls need twice as many accounts.
+    /// How many users take part; in calls, how many on each side.
     #[arg(long, default_value_t = 1000)]
     users: usize,
     /// Units a second (open loop); without it, a closed loop.
@@ -98,20 +98,32 @@ enum Unit {
 #[derive(Clone)]
 struct Ports(RangeInclusive<u16>);
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("trapez-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<String> {
     let pacing = Pacing {
         rate: arguments.rate,
         outstanding: arguments.outstanding,
         count: arguments.count,
-        warmup: seconds(arguments.warmup)?,
-        duration: seconds(arguments.seconds)?,
+        warmup: Duration::try_from_secs_f64(arguments.warmup)?,
+        duration: Duration::try_from_secs_f64(arguments.seconds)?,
     };
     let mut report = match arguments.unit {
-        Unit::Call => calls(&arguments, &pacing)?,
-        Unit::Rtp => media(&arguments, &pacing)?,
-        Unit::BareRtp => bare_media(&arguments, &pacing)?,
-        _ => simple(&arguments, &pacing)?,
+        Unit::Call => calls(arguments, &pacing)?,
+        Unit::Rtp => media(arguments, &pacing)?,
+        Unit::BareRtp => bare_media(arguments, &pacing)?,
+        _ => simple(arguments, &pacing)?,
     };
     let name = arguments
         .unit
@@ -123,15 +135,14 @@ fn main() -> anyhow::Result<()> {
         Some(rate) => format!("{rate}/s"),
         None => format!("{} outstanding", arguments.outstanding),
     };
-    println!("{}", report.json(&name, &pacing));
-    Ok(())
+    Ok(report.json(&name, &pacing).to_string())
 }
 
 /// Units between one user and the server.
 fn simple(arguments: &Arguments, pacing: &Pacing) -> anyhow::Result<Report> {
     let mut net = Net::open(arguments.server, &[1], arguments.sockets)?;
     let realm = arguments.realm();
-    let users = users(&realm, &net, 0, arguments.users, 0, arguments.sockets.into());
+    let users = users(&realm, &net, 'u', arguments.users, 0, arguments.sockets.into());
     let mut run = |scenario: &mut dyn Scenario, pacing: &Pacing| {
         drive(scenario, &mut net, arguments.users, pacing, &arguments.watch)
     };
@@ -203,15 +214,18 @@ fn bare_media(arguments: &Arguments, pacing: &Pacing) -> anyhow::Result<Report> 
             }
         })
         .collect();
-    rtp::Legs::open(arguments.calls)?.exchange(&media, pacing.warmup, pacing.duration, &arguments.watch)
+    let legs = rtp::Legs::open(arguments.calls)?;
+    // The bare relay learns the telephones' addresses from their first packets, and has to lose these.
+    legs.exchange(&media, Duration::ZERO, Duration::from_millis(40), &[])?;
+    legs.exchange(&media, pacing.warmup, pacing.duration, &arguments.watch)
 }
 
 /// Opens the sockets of `pairs` callers and callees, and registers the callees.
 fn telephones(arguments: &Arguments, pairs: usize) -> anyhow::Result<(Net, Vec<User>, Vec<User>)> {
     let (realm, sockets) = (arguments.realm(), usize::from(arguments.sockets));
     let mut net = Net::open(arguments.server, &[1, 2], arguments.sockets)?;
-    let callers = users(&realm, &net, 0, pairs, 0, sockets);
-    let callees = || users(&realm, &net, pairs, pairs, sockets, sockets);
+    let callers = users(&realm, &net, 'u', pairs, 0, sockets);
+    let callees = || users(&realm, &net, 'c', pairs, sockets, sockets);
     let (mut register, callees) = (Register::new(callees(), &realm, false), callees());
     complete(
         &drive(&mut register, &mut net, pairs, &all(pairs), &[]),
@@ -241,10 +255,6 @@ fn complete(report: &Report, what: &str) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn seconds(seconds: f64) -> anyhow::Result<Duration> {
-    Ok(Duration::try_from_secs_f64(seconds)?)
 }
 
 impl Arguments {

@@ -36,18 +36,18 @@ impl User {
     }
 }
 
-/// Users number `first` to `first + count`, spread over the sockets `first_socket` to `first_socket + sockets`.
+/// Users PREFIX000000 and so on, spread over the sockets `first_socket` to `first_socket + sockets`.
 pub(crate) fn users(
     realm: &Realm,
     net: &Net,
-    first: usize,
+    prefix: char,
     count: usize,
     first_socket: usize,
     sockets: usize,
 ) -> Vec<User> {
     (0..count)
         .map(|index| {
-            let name = format!("u{:06}", first + index).into_bytes();
+            let name = format!("{prefix}{index:06}").into_bytes();
             let socket = first_socket + index % sockets;
             let (mut aor, mut contact) = (Vec::new(), Vec::new());
             put(&mut aor, &[b"sip:", &name, b"@", &realm.domain]);

@@ -1,0 +1,158 @@
+"""The units of work, and how each is measured: both products in turns, round after round (A B A B …)."""
+
+import dataclasses
+import time
+
+from .products import RELAY_PORTS, Kamailio, Variant, note
+
+MEMORY_BINDINGS = 100_000
+# Registrations a second while the bindings are made, and seconds until all transaction timers have ended.
+MEMORY_RATE, MEMORY_REST = 5_000, 40
+# Seconds between two loads on one server.
+PAUSE = 0.5
+# Microseconds that the second bare relay loop sleeps after each look at its sockets.
+NAP = 500
+RELAY = f"--relay-ports={RELAY_PORTS[0]}-{RELAY_PORTS[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A unit of work. `bar` is Trapez's part of the peers' CPU time that it may take."""
+
+    name: str
+    title: str
+    load: str
+    rate: int | None = None
+    variant: Variant = Variant()
+    options: tuple = ()
+    bar: float | None = None
+    bare: str | None = None
+    challenged: bool | None = None
+    group: str = ""
+
+
+PLAIN = Variant(trust=True)
+ALL = [
+    Unit("options", "OPTIONS answered", "options", 4000, bar=0.5, bare="bare-options"),
+    Unit("register", "REGISTER 401 REGISTER 200", "register", 2000, bar=0.5, bare="bare-register", challenged=True),
+    Unit("reregister", "REGISTER with a cached nonce", "reregister", 2000, bar=0.5, bare="bare-options"),
+    Unit("register-durable", "REGISTER 401 REGISTER 200, durable", "register", 200, Variant(durable=True), bar=0.5,
+         bare="bare-register", challenged=True),
+    Unit("reregister-durable", "REGISTER with a cached nonce, durable", "reregister", 200, Variant(durable=True),
+         bar=0.5, bare="bare-options"),
+    Unit("call", "call of 7 messages", "call", 700, PLAIN, bar=0.5, bare="bare-call", challenged=False),
+    Unit("call-auth", "the same with 407 on the INVITE", "call", 700, Variant(challenge_calls=True), bar=0.5,
+         bare="bare-call-authenticated", challenged=True),
+    Unit("call-media", "the same, media anchored", "call", 300, Variant(trust=True, media=True), (RELAY,), bar=0.15,
+         bare="bare-call", challenged=False),
+    *(Unit(f"rtp-{calls}", f"RTP packet relayed, {calls} calls", "rtp", None, Variant(trust=True, media=True),
+           (RELAY, f"--calls={calls}"), bar=0.6, group="rtp") for calls in (100, 300, 500)),
+    Unit("memory", "memory per binding", "register", group="memory", variant=Variant(accounts=MEMORY_BINDINGS)),
+    *(Unit(f"scaling-{name}", title, load, variant=variant, group="scaling")
+      for name, title, load, variant in [("options", "OPTIONS answered", "options", Variant()),
+                                         ("register", "REGISTER 401 REGISTER 200", "register", Variant()),
+                                         ("call", "call of 7 messages", "call", PLAIN)]),
+]
+GROUPS = {unit.group for unit in ALL if unit.group}
+
+
+def run(workshop, contenders, arguments, results):
+    """Measures the chosen units, and tells on stderr how it goes."""
+    limits = Limits(workshop, arguments)
+    for unit in arguments.units:
+        measure = {"memory": memory, "scaling": scaling}.get(unit.group, packets if unit.load == "rtp" else messages)
+        for number in range(arguments.rounds if unit.group != "memory" else 1):
+            for product in contenders:
+                note(f"{unit.name}: {product.name}, round {number + 1}")
+                measure(workshop, product, unit, arguments, results)
+        limits.measure(unit, results)
+
+
+def messages(workshop, product, unit, arguments, results):
+    """The moderate load first, so that nothing of the saturated one is still being tidied up."""
+    server = product.start(unit.variant)
+    try:
+        for load, options in [(f"{unit.rate:,}/s", [f"--rate={unit.rate}"]), ("saturated", [])]:
+            report = workshop.drive(unit.load, server, *unit.options, *options, seconds=arguments.seconds,
+                                    warmup=arguments.warmup)
+            results.add(unit, load, product.name, report)
+            time.sleep(PAUSE)
+    finally:
+        server.stop()
+
+
+def packets(workshop, product, unit, arguments, results):
+    server = product.start(unit.variant)
+    try:
+        report = workshop.drive(unit.load, server, *unit.options, seconds=arguments.seconds, warmup=2)
+        # Only what relays: the signalling beside it did nothing.
+        if isinstance(product, Kamailio):
+            report.get("cpu_us_per_unit", {}).pop("kamailio", None)
+        results.add(unit, "50/s and leg", product.name, report)
+    finally:
+        server.stop()
+
+
+def memory(workshop, product, unit, arguments, results):
+    server = product.start(unit.variant)
+    try:
+        time.sleep(2)
+        before = server.pss()
+        options = [f"--users={MEMORY_BINDINGS}", f"--count={MEMORY_BINDINGS}", f"--rate={MEMORY_RATE}"]
+        report = workshop.drive(unit.load, server, *options, seconds=2 * MEMORY_BINDINGS / MEMORY_RATE, warmup=0)
+        note(f"  waiting {MEMORY_REST} s for the timers")
+        time.sleep(MEMORY_REST)
+        after = server.pss()
+        report["bytes_per_binding"] = round((after - before) / MEMORY_BINDINGS)
+        report["megabytes"] = [round(before / 1e6, 1), round(after / 1e6, 1)]
+        results.add(unit, f"{MEMORY_BINDINGS:,} bindings", product.name, report)
+    finally:
+        server.stop()
+
+
+def scaling(workshop, product, unit, arguments, results):
+    """The same load with one worker and with two, the server free to use two cores each time."""
+    for workers in (1, 2):
+        server = product.start(dataclasses.replace(unit.variant, workers=workers), workshop.both_cores)
+        try:
+            report = workshop.drive(unit.load, server, *unit.options, seconds=arguments.seconds,
+                                    warmup=arguments.warmup)
+            results.add(unit, f"{workers} workers", product.name, report)
+        finally:
+            server.stop()
+
+
+class Limits:
+    """The bare loop, measured once for each pattern of packets and each load."""
+
+    def __init__(self, workshop, arguments):
+        self.workshop, self.arguments = workshop, arguments
+        self.known = {}
+
+    def measure(self, unit, results):
+        if unit.bare:
+            for load, options in [(f"{unit.rate:,}/s", [f"--rate={unit.rate}"]), ("saturated", [])]:
+                results.add(unit, load, "bare", self.echo(unit.bare, tuple(options)))
+        elif unit.load == "rtp":
+            results.add(unit, "50/s and leg", "bare", self.relay(unit, 0))
+            results.add(unit, "50/s and leg", "bare, napping", self.relay(unit, NAP))
+
+    def echo(self, pattern, options):
+        if (pattern, options) not in self.known:
+            note(f"{pattern} {' '.join(options)}")
+            server = self.workshop.start_bare("echo", 5070)
+            try:
+                report = self.workshop.drive(pattern, server, *options, seconds=self.arguments.seconds)
+            finally:
+                server.stop()
+            self.known[pattern, options] = report
+        return self.known[pattern, options]
+
+    def relay(self, unit, nap):
+        calls = unit.options[1].split("=")[1]
+        note(f"bare relay, {calls} calls, nap {nap} µs")
+        server = self.workshop.start_bare("relay", RELAY_PORTS[0], calls, nap)
+        try:
+            return self.workshop.drive("bare-rtp", server, *unit.options, seconds=self.arguments.seconds)
+        finally:
+            server.stop()
