@@ -21,6 +21,7 @@ pub struct Response<'a> {
     source: Option<SocketAddr>,
     copied: SmallVec<[HeaderId; 2]>,
     headers: SmallVec<[(HeaderName<'a>, Value<'a>); 4]>,
+    lines: &'a [u8],
     body: Option<(&'a str, &'a [u8])>,
 }
 
@@ -62,6 +63,7 @@ impl<'a> Response<'a> {
             source: None,
             copied: SmallVec::new(),
             headers: SmallVec::new(),
+            lines: b"",
             body: None,
         }
     }
@@ -96,6 +98,12 @@ impl<'a> Response<'a> {
         self
     }
 
+    /// Header lines that are written already, each with its line end.
+    pub fn lines(mut self, lines: &'a [u8]) -> Self {
+        self.lines = lines;
+        self
+    }
+
     /// A body.
     pub fn body(mut self, content_type: &'a str, body: &'a [u8]) -> Self {
         self.body = Some((content_type, body));
@@ -123,6 +131,7 @@ impl<'a> Response<'a> {
                 Value::Arguments(arguments) => out.write_fmt(*arguments).expect("a Vec takes all"),
             });
         }
+        out.extend_from_slice(self.lines);
         let (content_type, body) = self.body.unwrap_or_default();
         if !body.is_empty() {
             write_line(out, HeaderId::ContentType.into(), |out| {
@@ -217,6 +226,7 @@ mod tests {
              CSeq: 1 OPTIONS\r\n\
              Unsupported: foo\r\n\
              X-Number: 7\r\n\
+             X-Ready: made\r\n\
              Content-Length: 0\r\n\r\n"
         );
     }
