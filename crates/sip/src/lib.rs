@@ -5,6 +5,7 @@
 //! [`Response`](respond::Response); both leave what they do not understand byte for byte as it came.
 #![forbid(unsafe_code)]
 
+pub mod digest;
 pub mod edit;
 pub mod flow;
 pub mod frame;
@@ -15,6 +16,8 @@ pub mod method;
 pub mod outbox;
 pub mod respond;
 pub mod status;
+pub mod timer;
+pub mod transaction;
 pub mod uri;
 
 mod text;

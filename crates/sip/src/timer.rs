@@ -46,7 +46,12 @@ impl<K: Copy> TimerWheel<K> {
             nodes: Vec::new(),
             free: NIL,
             len: 0,
-            levels: [const { Level { occupied: 0, heads: [NIL; SLOTS] } }; LEVELS],
+            levels: [const {
+                Level {
+                    occupied: 0,
+                    heads: [NIL; SLOTS],
+                }
+            }; LEVELS],
         }
     }
 
@@ -70,7 +75,10 @@ impl<K: Copy> TimerWheel<K> {
         let node = self.allocate(due, key);
         self.link(node);
         self.len += 1;
-        TimerId { node, generation: self.nodes[node as usize].generation }
+        TimerId {
+            node,
+            generation: self.nodes[node as usize].generation,
+        }
     }
 
     /// Takes the timer out; gives its key back if it was still scheduled.
@@ -150,7 +158,13 @@ impl<K: Copy> TimerWheel<K> {
     fn allocate(&mut self, due: u64, key: K) -> u32 {
         if self.free == NIL {
             let node = self.nodes.len() as u32;
-            self.nodes.push(Node { due, previous: NIL, next: NIL, generation: 0, key });
+            self.nodes.push(Node {
+                due,
+                previous: NIL,
+                next: NIL,
+                generation: 0,
+                key,
+            });
             return node;
         }
         let index = self.free;
@@ -190,7 +204,9 @@ impl<K: Copy> TimerWheel<K> {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Node { due, previous, next, .. } = self.nodes[index as usize];
+        let Node {
+            due, previous, next, ..
+        } = self.nodes[index as usize];
         let (level, slot) = self.place(due);
         if next == index {
             self.levels[level].heads[slot] = NIL;
@@ -243,7 +259,8 @@ fn tick_at_or_before(origin: Instant, at: Instant) -> u64 {
 
 fn tick_at_or_after(origin: Instant, at: Instant) -> u64 {
     let since = at.saturating_duration_since(origin);
-    since.as_secs().saturating_mul(TICKS_PER_SECOND) + u64::from(since.subsec_nanos().div_ceil(NANOS_PER_TICK))
+    since.as_secs().saturating_mul(TICKS_PER_SECOND)
+        + u64::from(since.subsec_nanos().div_ceil(NANOS_PER_TICK))
 }
 
 fn instant_of(origin: Instant, tick: u64) -> Instant {
@@ -274,13 +291,18 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     fn drain(wheel: &mut TimerWheel<u32>, now: Instant) -> Vec<u32> {
         std::iter::from_fn(|| wheel.pop(now)).collect()
     }
 
     #[test]
     fn timer_fires_at_its_tick_and_not_before() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         wheel.schedule(start, start + Duration::from_millis(500), 1);
         assert_eq!(drain(&mut wheel, start + Duration::from_millis(499)), []);
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn time_between_two_ticks_is_rounded_up() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         wheel.schedule(start, start + Duration::from_micros(4_001), 1);
         assert_eq!(drain(&mut wheel, start + Duration::from_micros(4_001)), []);
@@ -300,7 +322,7 @@ mod tests {
 
     #[test]
     fn cancelled_timer_does_not_fire_and_its_id_is_dead() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         let first = wheel.schedule(start, start + TICK, 1);
         assert_eq!(wheel.cancel(first), Some(1));
@@ -312,7 +334,7 @@ mod tests {
 
     #[test]
     fn timer_scheduled_in_the_past_fires_at_the_next_tick_and_the_loop_ends() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         wheel.schedule(start, start, 0);
         let later = start + Duration::from_millis(40);
@@ -327,17 +349,20 @@ mod tests {
 
     #[test]
     fn same_tick_keeps_the_order_of_scheduling() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         for key in 0..100 {
             wheel.schedule(start, start + Duration::from_secs(32), key);
         }
-        assert_eq!(drain(&mut wheel, start + Duration::from_secs(33)), (0..100).collect::<Vec<_>>());
+        assert_eq!(
+            drain(&mut wheel, start + Duration::from_secs(33)),
+            (0..100).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn slab_is_reused() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         for round in 0..1_000 {
             let id = wheel.schedule(start, start + Duration::from_millis(round), 0);
@@ -351,7 +376,7 @@ mod tests {
 
     #[test]
     fn far_timer_needs_few_calls() {
-        let start = Instant::now();
+        let start = start();
         let mut wheel = TimerWheel::new();
         let at = start + Duration::from_secs(400 * 86_400);
         wheel.schedule(start, at, 7);
@@ -375,7 +400,14 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let micros = || prop_oneof![0..20_000u64, 0..2_000_000u64, 0..200_000_000u64, 0..200_000_000_000u64];
+        let micros = || {
+            prop_oneof![
+                0..20_000u64,
+                0..2_000_000u64,
+                0..200_000_000u64,
+                0..200_000_000_000u64
+            ]
+        };
         prop_oneof![
             4 => micros().prop_map(Step::Schedule),
             2 => any::<usize>().prop_map(Step::Cancel),
@@ -387,7 +419,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_sorted_map(steps in proptest::collection::vec(step(), 1..200)) {
-            let start = Instant::now();
+            let start = start();
             let mut now = start;
             let mut wheel = TimerWheel::new();
             // (tick, key) -> id

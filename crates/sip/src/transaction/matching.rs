@@ -1,0 +1,177 @@
+//! Which server transaction a request belongs to (RFC 3261 section 17.2.3, RFC 2543 included), merged requests (8.2.2.2), tags.
+
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+
+use crate::message::Message;
+use crate::method::Method;
+
+/// A request that belongs to no transaction yet. It is good for one [`accept`](super::Transactions::accept).
+#[derive(PartialEq, Eq, Debug)]
+#[must_use]
+pub struct NewRequest {
+    pub(super) key: u64,
+    pub(super) merge: Option<u64>,
+    pub(super) merged: bool,
+    pub(super) tag: Tag,
+}
+
+impl NewRequest {
+    /// Whether the same request has already come by another way (8.2.2.2): a user agent answers it 482. To a proxy it may be a
+    /// spiral, which is no error (16.3).
+    #[must_use]
+    pub fn is_merged(&self) -> bool {
+        self.merged
+    }
+
+    /// The tag to put into To of responses of one's own. The ACK to a stateless response is recognised by it.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+/// A tag: 16 hexadecimal digits, the same for every retransmission of a request, and not to be guessed (19.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag([u8; 16]);
+
+impl Tag {
+    /// What follows `tag=`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII is ever stored.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Hashes requests with the service's secret.
+pub(super) struct Matcher {
+    hasher: SipHasher13,
+}
+
+impl Matcher {
+    pub(super) fn new(secret: [u8; 16]) -> Self {
+        Self {
+            hasher: SipHasher13::new_with_key(&secret),
+        }
+    }
+
+    /// The key of the transaction that `m` belongs to if it was made by a request with `method`: for ACK and CANCEL, INVITE.
+    pub(super) fn key(&self, m: &Message<'_>, method: Method<'_>) -> Option<u64> {
+        let via = m.top_via().ok()?;
+        let mut hasher = self.hasher;
+        match via.branch {
+            Some(branch) if via.has_magic_cookie() => {
+                hasher.write_u8(b'3');
+                field(&mut hasher, branch.as_bytes());
+                host(&mut hasher, via.sent_by_host);
+                hasher.write_u16(via.sent_by_port.unwrap_or(0));
+            }
+            // The To tag is left out: the ACK has one where the INVITE has none. What it would tell apart, two dialogs that one
+            // request has forked into, differs in CSeq or branch with every client that was ever seen.
+            _ => {
+                hasher.write_u8(b'2');
+                field(&mut hasher, m.request_uri().as_bytes());
+                field(&mut hasher, m.from().ok()?.tag().unwrap_or("").as_bytes());
+                field(&mut hasher, m.call_id().ok()?.as_bytes());
+                hasher.write_u32(m.cseq().ok()?.number);
+                field(&mut hasher, via.as_str().as_bytes());
+            }
+        }
+        field(&mut hasher, method.as_str().as_bytes());
+        Some(hasher.finish())
+    }
+
+    /// What two copies of a request have in common that came by different ways. A request inside a dialog has none.
+    pub(super) fn merge_key(&self, m: &Message<'_>) -> Option<u64> {
+        if m.to().ok()?.tag().is_some() {
+            return None;
+        }
+        let cseq = m.cseq().ok()?;
+        let mut hasher = self.hasher;
+        hasher.write_u8(b'm');
+        field(&mut hasher, m.from().ok()?.tag()?.as_bytes());
+        field(&mut hasher, m.call_id().ok()?.as_bytes());
+        hasher.write_u32(cseq.number);
+        field(&mut hasher, cseq.method.as_str().as_bytes());
+        Some(hasher.finish())
+    }
+
+    /// The tag of the transaction with that key, whether it exists or not.
+    pub(super) fn tag(&self, key: u64) -> Tag {
+        let mut hasher = self.hasher;
+        hasher.write_u8(b't');
+        hasher.write_u64(key);
+        let number = hasher.finish();
+        let mut text = [0; 16];
+        for (at, digit) in text.iter_mut().enumerate() {
+            *digit = HEX[(number >> (4 * at)) as usize & 15];
+        }
+        Tag(text)
+    }
+
+    /// For stateless branches.
+    pub(super) fn seed(&self, seed: &[u8]) -> u64 {
+        let mut hasher = self.hasher;
+        hasher.write_u8(b's');
+        hasher.write(seed);
+        hasher.finish()
+    }
+}
+
+impl std::fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matcher").finish_non_exhaustive()
+    }
+}
+
+/// From keys to slots. Keys are keyed hashes already, so they are not hashed again.
+#[derive(Debug, Default)]
+pub(super) struct ServerMap {
+    entries: HashTable<(u64, u32)>,
+}
+
+impl ServerMap {
+    pub(super) fn find(&self, key: u64) -> Option<u32> {
+        self.entries
+            .find(key, |entry| entry.0 == key)
+            .map(|entry| entry.1)
+    }
+
+    pub(super) fn insert(&mut self, key: u64, slot: u32) {
+        self.entries.insert_unique(key, (key, slot), |entry| entry.0);
+    }
+
+    pub(super) fn remove(&mut self, key: u64, slot: u32) {
+        if let Ok(entry) = self.entries.find_entry(key, |entry| *entry == (key, slot)) {
+            entry.remove();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// A field and its length, so that no two sequences of fields hash the same bytes.
+fn field(hasher: &mut SipHasher13, bytes: &[u8]) {
+    hasher.write(bytes);
+    hasher.write_u32(bytes.len() as u32);
+}
+
+/// Hosts compare without regard to case.
+fn host(hasher: &mut SipHasher13, host: &str) {
+    let mut buffer = [0; 32];
+    for chunk in host.as_bytes().chunks(buffer.len()) {
+        let lower = &mut buffer[..chunk.len()];
+        lower.copy_from_slice(chunk);
+        lower.make_ascii_lowercase();
+        hasher.write(lower);
+    }
+    hasher.write_u32(host.len() as u32);
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
