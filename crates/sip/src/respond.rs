@@ -214,6 +214,7 @@ mod tests {
             .source("203.0.113.7:1024".parse().unwrap())
             .header(HeaderId::Unsupported, "foo")
             .header("X-Number", format_args!("{number}"))
+            .lines(b"X-Ready: made\r\n")
             .write(&mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
