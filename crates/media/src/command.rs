@@ -177,24 +177,23 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// Adds a payload type (0 to 127; others are ignored).
+    /// Adds a payload type (0 to 127; others are ignored), unless it is known already.
     pub fn insert(&mut self, payload_type: u8, clock_rate: u32) {
-        if payload_type > 127 {
+        if payload_type > 127 || self.types & (1 << payload_type) != 0 {
             return;
         }
         self.types |= 1 << payload_type;
-        let known = self.rates.iter().any(|&(known, _)| known == payload_type);
-        if clock_rate != DEFAULT_CLOCK_RATE && clock_rate != 0 && !known {
+        if clock_rate != DEFAULT_CLOCK_RATE && clock_rate != 0 {
             self.rates.push((payload_type, clock_rate));
         }
     }
 
     /// Adds all of `other`.
     pub fn extend(&mut self, other: &Formats) {
-        self.types |= other.types;
         for &(payload_type, clock_rate) in &other.rates {
             self.insert(payload_type, clock_rate);
         }
+        self.types |= other.types;
     }
 
     /// Whether a payload type was negotiated. With none negotiated at all, each is welcome.

@@ -22,3 +22,7 @@ pub use command::{
     AddressFamily, Branch, Command, Component, PortId, PortPair, RelayPorts, Report, SessionId, Side,
     StreamId,
 };
+pub use negotiation::RelayPolicy;
+
+#[cfg(test)]
+mod testing;

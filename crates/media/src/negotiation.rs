@@ -26,15 +26,16 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::address;
-use crate::command::{
-    AddressFamily, Branch, Command, Formats, Leg, PortPair, RelayPorts, Report, SessionId, Side, StreamId,
-};
-use crate::sdp::{MAX_MEDIA, MediaTransport, ParseError, Sdp};
+use crate::command::{AddressFamily, Branch, Command, PortPair, RelayPorts, Report, SessionId, StreamId};
+use crate::sdp::{MAX_MEDIA, ParseError, Sdp};
 
 pub(crate) use description::Line;
 use description::{Codec, Description, describe};
+use fork::{Exchange, Fork, Meaning, Progress};
 
 mod description;
+mod fork;
+mod line;
 mod rewrite;
 
 /// Whether media go through the relay.
@@ -136,7 +137,8 @@ pub enum Error {
     /// The relay's ports are used up: ours (503).
     #[error("no free relay port for {0:?}")]
     NoPorts(AddressFamily),
-    /// The branch is not one of this session, or has failed.
+    /// The branch is not one of this session, has failed, or another one has won. The 2xx of a second branch is passed on
+    /// as it is: the caller is about to end that dialog.
     #[error("branch {} is not part of the session", .0.0)]
     UnknownBranch(Branch),
 }
@@ -160,50 +162,6 @@ pub struct Session {
 }
 
 type Ports = SmallVec<[Option<PortPair>; 2]>;
-
-/// One branch.
-#[derive(Debug)]
-struct Fork {
-    branch: Branch,
-    callee: Party,
-    relayed: bool,
-    /// Facing the branch, by m= line.
-    ports: Ports,
-    /// What both ends have agreed on, each by its own description; empty before the first answer.
-    caller_agreed: Description,
-    callee_agreed: Description,
-    codec: Option<Codec>,
-    exchanges: SmallVec<[Exchange; 1]>,
-}
-
-/// An offer and the request that brings it or brings it about.
-#[derive(Debug)]
-struct Exchange {
-    transaction: Transaction,
-    /// Who sent the request.
-    sender: Role,
-    offerer: Role,
-    offer: Description,
-    progress: Progress,
-    /// What was agreed before, to be restored when the request fails after all.
-    before: Option<Box<(Description, Description)>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Progress {
-    Offered,
-    Answered,
-    /// A later exchange has been agreed on since: repeats of this one's answer mean nothing any more.
-    Superseded,
-}
-
-/// What a description is, by what went before.
-enum Meaning {
-    Offer(Transaction, Role),
-    /// Of the exchange at this place.
-    Answer(usize),
-    Repeat,
-}
 
 impl Session {
     /// A call that has just come in.
@@ -365,10 +323,9 @@ impl Session {
         }
         if self.selected != Some(branch) {
             self.select(branch);
-            if !self.branches[0].callee_agreed.is_empty() {
-                self.update_lines(0);
-            }
         }
+        // Also without news: who picks up may be another device than the one that sent early media from this address.
+        self.update_lines(0);
         for stream in self.streams() {
             self.commands.push_back(Command::Confirm { stream });
         }
@@ -501,90 +458,6 @@ impl Session {
         }
     }
 
-    /// Takes ports for the lines that have none yet, and opens their legs.
-    fn open_lines(
-        &mut self,
-        place: usize,
-        from: Role,
-        source: IpAddr,
-        description: &Description,
-        ports: &mut dyn RelayPorts,
-    ) -> Result<(), Error> {
-        for (line, facts) in description
-            .iter()
-            .enumerate()
-            .filter(|(_, facts)| facts.is_relayed())
-        {
-            let own_family = AddressFamily::of(facts.address.unwrap_or(source));
-            let fork = &self.branches[place];
-            let (caller_family, callee_family) = match from {
-                Role::Caller => (own_family, AddressFamily::of(fork.callee.signalling)),
-                Role::Callee => (AddressFamily::of(self.caller.signalling), own_family),
-            };
-            let opened_caller = take_pair(&mut self.caller_ports, line, caller_family, ports)?;
-            let opened_callee = take_pair(&mut self.branches[place].ports, line, callee_family, ports)?;
-            let stream = self.stream(line);
-            let facts_of = |role| (role == from).then_some(facts);
-            if opened_caller
-                && let Some(leg) = self.leg(place, Role::Caller, line, facts_of(Role::Caller), None)
-            {
-                self.commands.push_back(Command::Open {
-                    stream,
-                    side: Side::Caller,
-                    leg,
-                });
-            }
-            if opened_callee
-                && let Some(leg) = self.leg(place, Role::Callee, line, facts_of(Role::Callee), None)
-            {
-                let branch = self.branches[place].branch;
-                self.commands.push_back(Command::Open {
-                    stream,
-                    side: Side::Callee(branch),
-                    leg,
-                });
-                if self.confirmed == Some(branch) {
-                    self.commands.push_back(Command::Select { stream, branch });
-                    self.commands.push_back(Command::Confirm { stream });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The leg of `role` at a line, from its own description and the other end's.
-    fn leg(
-        &self,
-        place: usize,
-        role: Role,
-        line: usize,
-        own: Option<&Line>,
-        other: Option<&Line>,
-    ) -> Option<Leg> {
-        let fork = &self.branches[place];
-        let (pairs, party) = match role {
-            Role::Caller => (&self.caller_ports, &self.caller),
-            Role::Callee => (&fork.ports, &fork.callee),
-        };
-        let both = || own.into_iter().chain(other);
-        let mut formats = Formats::default();
-        both().for_each(|line| formats.extend(&line.formats));
-        let rtcp_mux = own.is_some_and(|own| own.rtcp_mux) && other.is_some_and(|other| other.rtcp_mux);
-        Some(Leg {
-            ports: pairs.get(line).copied().flatten()?,
-            transport: both().next().map_or(MediaTransport::Rtp, |line| line.transport),
-            rtp: own.and_then(|own| own.rtp),
-            rtcp: own.and_then(|own| own.rtcp).filter(|_| !rtcp_mux),
-            described: own.is_some(),
-            signalling: party.signalling,
-            enabled: both().all(|line| line.enabled),
-            held: both().any(|line| line.held),
-            rtcp_mux,
-            echo: false,
-            formats,
-        })
-    }
-
     /// An answer has come: what both have said counts from now on.
     fn agree(&mut self, place: usize, exchange: usize, answer: Description, carrier: Carrier) {
         let fork = &mut self.branches[place];
@@ -641,72 +514,6 @@ impl Session {
         }
     }
 
-    /// Tells the packet side what was agreed on at a branch.
-    fn update_lines(&mut self, place: usize) {
-        for line in 0..self.caller_ports.len() {
-            let fork = &self.branches[place];
-            let side = Side::Callee(fork.branch);
-            let (caller, callee) = (fork.caller_agreed.get(line), fork.callee_agreed.get(line));
-            let stream = self.stream(line);
-            if caller.is_none() && callee.is_none() {
-                continue;
-            }
-            let caller_leg = self.leg(place, Role::Caller, line, caller, callee);
-            let callee_leg = self.leg(place, Role::Callee, line, callee, caller);
-            for (side, leg) in [(Side::Caller, caller_leg), (side, callee_leg)] {
-                if let Some(leg) = leg {
-                    self.commands.push_back(Command::Update { stream, side, leg });
-                }
-            }
-        }
-    }
-
-    fn close_branch(&mut self, fork: &Fork, ports: &mut dyn RelayPorts) {
-        for (line, pair) in fork.ports.iter().enumerate() {
-            if let Some(pair) = pair {
-                let stream = self.stream(line);
-                self.commands.push_back(Command::CloseLeg {
-                    stream,
-                    side: Side::Callee(fork.branch),
-                });
-                ports.release(pair.id);
-            }
-        }
-    }
-
-    /// Closes the lines that no agreed or pending description has.
-    fn trim_lines(&mut self, ports: &mut dyn RelayPorts) {
-        let needed = |fork: &Fork| {
-            let offers = fork.exchanges.iter().map(|exchange| exchange.offer.len());
-            offers
-                .chain([fork.caller_agreed.len(), fork.callee_agreed.len()])
-                .max()
-                .unwrap_or(0)
-        };
-        let needed = self.branches.iter().map(needed).max().unwrap_or(0);
-        self.close_lines(needed, ports);
-    }
-
-    /// Closes all lines from `first` on.
-    fn close_lines(&mut self, first: usize, ports: &mut dyn RelayPorts) {
-        for line in first..self.caller_ports.len() {
-            let stream = self.stream(line);
-            if self.caller_ports[line].is_some() {
-                self.commands.push_back(Command::Close { stream });
-            }
-        }
-        let all = self
-            .branches
-            .iter_mut()
-            .map(|fork| &mut fork.ports)
-            .chain([&mut self.caller_ports]);
-        for pairs in all {
-            for pair in pairs.drain(first.min(pairs.len())..).flatten() {
-                ports.release(pair.id);
-            }
-        }
-    }
-
     /// A message without a description.
     fn note_empty(&mut self, place: usize, from: Role, carrier: Carrier) {
         if matches!(carrier, Carrier::Invite | Carrier::Ack) {
@@ -714,74 +521,6 @@ impl Session {
                 .exchanges
                 .retain(|exchange| !exchange.is(Transaction::Invite, from));
         }
-    }
-}
-
-impl Fork {
-    /// Offer or answer? (RFC 3264, RFC 6337 section 2.2 lists the ways.)
-    fn meaning(&self, from: Role, carrier: Carrier) -> Meaning {
-        let other = from.other();
-        match carrier {
-            Carrier::Invite => Meaning::Offer(Transaction::Invite, from),
-            Carrier::Update => Meaning::Offer(Transaction::Update, from),
-            // PRACK answers the offer of a reliable provisional response, else it makes one of its own.
-            Carrier::Prack => match self.find(Transaction::Invite, from) {
-                Some((place, exchange))
-                    if exchange.offerer == other && exchange.progress == Progress::Offered =>
-                {
-                    Meaning::Answer(place)
-                }
-                _ => Meaning::Offer(Transaction::Prack, from),
-            },
-            Carrier::Ack => match self.find(Transaction::Invite, from) {
-                Some((place, exchange))
-                    if exchange.offerer == other && exchange.progress == Progress::Offered =>
-                {
-                    Meaning::Answer(place)
-                }
-                _ => Meaning::Repeat,
-            },
-            Carrier::InviteProvisional | Carrier::InviteSuccess => {
-                match self.find(Transaction::Invite, other) {
-                    None => Meaning::Offer(Transaction::Invite, other),
-                    Some((_, exchange)) if exchange.progress == Progress::Superseded => Meaning::Repeat,
-                    Some((place, exchange)) if exchange.offerer == other => Meaning::Answer(place),
-                    Some((_, exchange)) if exchange.progress == Progress::Offered => {
-                        Meaning::Offer(Transaction::Invite, other)
-                    }
-                    Some(_) => Meaning::Repeat,
-                }
-            }
-            Carrier::PrackSuccess => self.answer_to(Transaction::Prack, other),
-            Carrier::UpdateSuccess => self.answer_to(Transaction::Update, other),
-        }
-    }
-
-    fn answer_to(&self, transaction: Transaction, sender: Role) -> Meaning {
-        match self.find(transaction, sender) {
-            Some((place, exchange)) if exchange.progress != Progress::Superseded => Meaning::Answer(place),
-            _ => Meaning::Repeat,
-        }
-    }
-
-    fn find(&self, transaction: Transaction, sender: Role) -> Option<(usize, &Exchange)> {
-        self.exchanges
-            .iter()
-            .enumerate()
-            .find(|(_, exchange)| exchange.is(transaction, sender))
-    }
-
-    /// A new offer takes the place of the one that the same kind of request brought before.
-    fn begin(&mut self, exchange: Exchange) {
-        self.exchanges
-            .retain(|old| !old.is(exchange.transaction, exchange.sender));
-        self.exchanges.push(exchange);
-    }
-}
-
-impl Exchange {
-    fn is(&self, transaction: Transaction, sender: Role) -> bool {
-        self.transaction == transaction && self.sender == sender
     }
 }
 
@@ -811,29 +550,6 @@ pub fn needs_relay(
         && AddressFamily::of(offerer.signalling) == AddressFamily::of(answerer.signalling)
         && media.all(|own| is_public(offerer, own));
     !direct
-}
-
-/// Makes sure that `pairs` has a pair for `line`. True when it is new. Where a family has no ports the other one may do.
-fn take_pair(
-    pairs: &mut Ports,
-    line: usize,
-    family: AddressFamily,
-    ports: &mut dyn RelayPorts,
-) -> Result<bool, Error> {
-    if pairs.len() <= line {
-        pairs.resize(line + 1, None);
-    }
-    if pairs[line].is_some() {
-        return Ok(false);
-    }
-    let pair = ports.allocate(family).or_else(|| {
-        ports.allocate(match family {
-            AddressFamily::V4 => AddressFamily::V6,
-            AddressFamily::V6 => AddressFamily::V4,
-        })
-    });
-    pairs[line] = Some(pair.ok_or(Error::NoPorts(family))?);
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -17,18 +17,17 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::address;
 use crate::command::{Branch, Command, Component, Leg, PortId, Report, Side, StreamId};
-use crate::rtp::{self, PacketKind, Rtcp, Rtp};
-use crate::sdp::MediaTransport;
+use crate::rtp;
 
-use counters::Meter;
 pub use counters::{Counters, DropReason, Dropped};
-use latch::{Accepted, Evidence, Latch, Plausibility};
+use latch::Evidence;
 pub use latch::{CONFIRMATIONS, GRACE, RELATCH_SILENCE};
+use leg::LegState;
 
 mod counters;
 mod latch;
+mod leg;
 
 /// Times and policies of the packet side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +39,9 @@ pub struct StreamConfig {
     /// Also believe sources in the same IPv4 /24 as the signalling: some carrier-grade NATs give a subscriber's media another
     /// address of their pool than the signalling. Off by default, because it lets 255 neighbours into the call.
     pub nat_pool: bool,
+    /// So many packets per second are accepted from a side. It bounds what a call can cost whose two ends name relay ports of
+    /// other calls as their own addresses, so that packets go round in circles.
+    pub max_rate: u32,
 }
 
 impl Default for StreamConfig {
@@ -48,6 +50,7 @@ impl Default for StreamConfig {
             silence: SILENCE,
             hold_silence: HOLD_SILENCE,
             nat_pool: false,
+            max_rate: MAX_RATE,
         }
     }
 }
@@ -94,15 +97,6 @@ pub struct Stream {
     alive: Instant,
     silent: bool,
     report: Option<Report>,
-}
-
-#[derive(Clone, Debug)]
-struct LegState {
-    side: Side,
-    leg: Leg,
-    rtp: Latch,
-    rtcp: Latch,
-    meter: Meter,
 }
 
 impl Stream {
@@ -175,7 +169,7 @@ impl Stream {
         let Some(index) = self.legs.iter().position(|state| state.side == side) else {
             return Action::Drop(DropReason::Disabled);
         };
-        let accepted = self.legs[index].accept(now, component, source, packet, self.config.nat_pool);
+        let accepted = self.legs[index].accept(now, component, source, packet, &self.config);
         let routed = accepted.and_then(|evidence| {
             self.alive = now;
             if self.silent {
@@ -312,141 +306,8 @@ impl Stream {
     }
 }
 
-impl LegState {
-    fn new(side: Side, leg: Leg) -> Self {
-        LegState {
-            side,
-            leg,
-            rtp: Latch::default(),
-            rtcp: Latch::default(),
-            meter: Meter::default(),
-        }
-    }
-
-    fn latch(&self, component: Component) -> &Latch {
-        match component {
-            Component::Rtp => &self.rtp,
-            Component::Rtcp => &self.rtcp,
-        }
-    }
-
-    /// Latches and counts.
-    fn accept(
-        &mut self,
-        now: Instant,
-        component: Component,
-        source: SocketAddr,
-        packet: &[u8],
-        nat_pool: bool,
-    ) -> Result<Evidence, DropReason> {
-        if !self.leg.enabled {
-            return Err(DropReason::Disabled);
-        }
-        let mut header = None;
-        let evidence = match (self.leg.transport, component) {
-            (MediaTransport::Rtp, component) => match PacketKind::of(packet) {
-                PacketKind::Rtp if component == Component::Rtp => {
-                    let rtp = Rtp::parse(packet).ok_or(DropReason::NotMedia)?;
-                    header = Some(rtp);
-                    Evidence::Rtp {
-                        ssrc: rtp.ssrc(),
-                        sequence: rtp.sequence(),
-                        negotiated: self.leg.formats.contains(rtp.payload_type()),
-                    }
-                }
-                PacketKind::Rtcp => Evidence::Rtcp {
-                    ssrc: Rtcp::parse(packet).ok_or(DropReason::NotMedia)?.ssrc(),
-                },
-                PacketKind::Dtls | PacketKind::Zrtp => Evidence::Handshake,
-                PacketKind::Stun => return Err(DropReason::Stun),
-                PacketKind::Rtp | PacketKind::Unknown => return Err(DropReason::NotMedia),
-            },
-            // Late RTP of the call that has just become a fax would reset the fax's peer.
-            (_, Component::Rtp) if packet.len() > 1 && PacketKind::of(packet) != PacketKind::Rtp => {
-                Evidence::Datagram
-            }
-            (_, Component::Rtp | Component::Rtcp) => return Err(DropReason::NotMedia),
-        };
-        let leg = &self.leg;
-        let latch = match component {
-            Component::Rtp => &mut self.rtp,
-            Component::Rtcp => &mut self.rtcp,
-        };
-        let accepted = latch.accept(now, source, evidence, || {
-            plausibility(leg, component, source, nat_pool)
-        })?;
-        if accepted == Accepted::Latched && component == Component::Rtp {
-            self.rtcp.unlock();
-        }
-        match evidence {
-            Evidence::Rtp { .. } => {
-                if let Some(rtp) = &header {
-                    let clock_rate = self.leg.formats.clock_rate(rtp.payload_type());
-                    self.meter.count_rtp(now, rtp, packet.len(), clock_rate);
-                }
-            }
-            Evidence::Rtcp { .. } => self.meter.count_rtcp(now),
-            Evidence::Handshake | Evidence::Datagram => self.meter.count_datagram(now, packet.len()),
-        }
-        Ok(evidence)
-    }
-
-    /// New signalling of this side.
-    fn update(&mut self, now: Instant, leg: Leg, nat_pool: bool) {
-        let changed_kind = leg.transport != self.leg.transport;
-        let moved = |old: Option<SocketAddr>, new: Option<SocketAddr>| {
-            changed_kind || (old.is_some() && new.is_some() && old != new)
-        };
-        let (rtp_moved, rtcp_moved) = (moved(self.leg.rtp, leg.rtp), moved(self.leg.rtcp, leg.rtcp));
-        let address_known = leg.rtp.is_some();
-        self.leg = leg;
-        let leg = &self.leg;
-        self.rtp.resignalled(now, rtp_moved, address_known, |source| {
-            plausibility(leg, Component::Rtp, source, nat_pool)
-        });
-        self.rtcp.resignalled(now, rtcp_moved, address_known, |source| {
-            plausibility(leg, Component::Rtcp, source, nat_pool)
-        });
-    }
-
-    /// Where packets to this side go.
-    fn destination(&self, component: Component) -> Option<SocketAddr> {
-        if !self.leg.described || !self.leg.enabled {
-            return None;
-        }
-        let latch = self.latch(component);
-        let described = match component {
-            Component::Rtp => self.leg.rtp,
-            Component::Rtcp => self.leg.rtcp,
-        };
-        latch
-            .source()
-            .or(described.filter(|_| self.leg.is_reachable()))
-            .or(latch.previous())
-    }
-}
-
-/// How well a source fits what signalling has said about a leg.
-fn plausibility(leg: &Leg, component: Component, source: SocketAddr, nat_pool: bool) -> Plausibility {
-    let described = match component {
-        Component::Rtp => leg.rtp,
-        Component::Rtcp => leg.rtcp,
-    };
-    if described == Some(source) {
-        return Plausibility::Exact;
-    }
-    let ip = source.ip();
-    let same_host = |address: Option<SocketAddr>| address.is_some_and(|address| address.ip() == ip);
-    if ip == leg.signalling
-        || same_host(leg.rtp)
-        || same_host(leg.rtcp)
-        || (nat_pool && address::same_slash_24(ip, leg.signalling))
-    {
-        return Plausibility::Address;
-    }
-    Plausibility::None
-}
-
+/// Packets per second and side: four times a high-definition video.
+pub const MAX_RATE: u32 = 3_000;
 /// How long no packet may come before a stream is reported dead.
 pub const SILENCE: Duration = Duration::from_secs(60);
 /// The same for a line on hold.

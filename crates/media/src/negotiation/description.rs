@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::command::{DEFAULT_CLOCK_RATE, Formats};
-use crate::sdp::{Media, MediaTransport, Sdp};
+use crate::sdp::{Media, MediaTransport, RtpMap, Sdp};
 
 /// One description: a fact sheet per m= line.
 pub(super) type Description = SmallVec<[Line; 1]>;
@@ -79,21 +79,13 @@ fn formats(media: &Media<'_>) -> Formats {
     if media.transport() != MediaTransport::Rtp {
         return formats;
     }
-    // The maps first, in one pass over the lines; what remains has a static clock rate or none.
+    // One pass over the lines; what has no map has a static clock rate, or is taken for telephony's.
     for map in media.rtpmaps() {
         formats.insert(map.payload_type, map.clock_rate);
     }
-    for payload_type in media
-        .payload_types()
-        .filter(|&payload_type| payload_type < FIRST_DYNAMIC)
-    {
-        let clock_rate = media
-            .rtpmap(payload_type)
-            .map_or(DEFAULT_CLOCK_RATE, |map| map.clock_rate);
-        formats.insert(payload_type, clock_rate);
-    }
     for payload_type in media.payload_types() {
-        formats.insert(payload_type, DEFAULT_CLOCK_RATE);
+        let clock_rate = RtpMap::assigned(payload_type).map_or(DEFAULT_CLOCK_RATE, |map| map.clock_rate);
+        formats.insert(payload_type, clock_rate);
     }
     formats
 }
@@ -118,6 +110,7 @@ impl Codec {
         }
         media
             .payload_types()
+            .take(CODEC_CANDIDATES)
             .filter_map(|payload_type| media.rtpmap(payload_type))
             .find(|map| {
                 !["telephone-event", "CN"]
@@ -148,5 +141,5 @@ impl std::fmt::Debug for Codec {
     }
 }
 
-/// RFC 3551 section 6: payload types from here on mean what a=rtpmap says.
-const FIRST_DYNAMIC: u8 = 96;
+/// So many formats are looked at for one with a name: each costs a pass over the attributes.
+const CODEC_CANDIDATES: usize = 8;

@@ -60,6 +60,9 @@ pub enum DropReason {
     /// The m= line is disabled, or the leg is not open.
     #[error("the stream is disabled")]
     Disabled,
+    /// More packets within a second than [`super::StreamConfig::max_rate`].
+    #[error("too many packets per second")]
+    TooFast,
     /// Early media of a branch that the caller does not listen to.
     #[error("the caller listens to another branch")]
     NotSelected,
@@ -263,10 +266,11 @@ fn slot(reason: DropReason) -> usize {
         DropReason::Disabled => 6,
         DropReason::NotSelected => 7,
         DropReason::NoDestination => 8,
+        DropReason::TooFast => 9,
     }
 }
 
-const REASONS: [DropReason; 9] = [
+const REASONS: [DropReason; 10] = [
     DropReason::ImplausibleSource,
     DropReason::SourceLocked,
     DropReason::Unconfirmed,
@@ -276,6 +280,7 @@ const REASONS: [DropReason; 9] = [
     DropReason::Disabled,
     DropReason::NotSelected,
     DropReason::NoDestination,
+    DropReason::TooFast,
 ];
 
 /// A gap of this many packets is a restart (RFC 3550 A.1).
