@@ -84,16 +84,18 @@ def costs(results, units):
     for unit in units:
         for load in results.loads(unit.name):
             ours, peers = results.of(unit.name, load, "trapez"), results.of(unit.name, load, "kamailio")
+            if not ours and not peers:
+                continue
             cells = [unit.title, load, cpu(ours, "trapez"), cpu(peers, "kamailio"), cpu(peers, "rtpengine"),
                      ratio(ours, peers, unit.bar), percent(unit.bar), limit(results, unit.name, load),
-                     latency(ours), latency(peers)]
+                     latency(ours, peers), latency(peers)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def memory(results):
     lines = ["| memory | Trapez | Kamailio | bar |", "|---|---|---|---|"]
-    load = results.loads("memory")[0]
+    load = next((s["load"] for s in results.samples if s["unit"] == "memory" and not s["fault"]), "–")
     found = [results.of("memory", load, product) for product in ("trapez", "kamailio")]
     each = [str(f[0]["bytes_per_binding"]) if f else "–" for f in found]
     whole = ["{} → {}".format(*f[0]["megabytes"]) if f else "–" for f in found]
@@ -151,10 +153,13 @@ def limit(results, unit, load):
     return f"{text}; napping {number(median(napping))}" if napping else text
 
 
-def latency(reports):
+def latency(reports, peers=()):
+    """p50 / p99; bold where the p99 is worse than the peers'."""
     if not reports:
         return "–"
-    return " / ".join(number(statistics.median(r["latency_us"][p] for r in reports)) for p in ("p50", "p99"))
+    p50, p99 = (statistics.median(r["latency_us"][p] for r in reports) for p in ("p50", "p99"))
+    worse = peers and p99 > statistics.median(r["latency_us"]["p99"] for r in peers)
+    return f"{number(p50)} / {f'**{number(p99)}**' if worse else number(p99)}"
 
 
 def percent(part):

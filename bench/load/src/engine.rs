@@ -374,3 +374,58 @@ const GIVE_UP: u64 = 8_000_000_000;
 const SWEEP: u64 = 50_000_000;
 /// How long the units under way may take once no more are begun, nanoseconds.
 const DRAIN: u64 = 2_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        register::Options,
+        users::{Realm, users},
+    };
+
+    /// A server that loses the first datagram and answers the others with 200, `answers` times in all.
+    fn server(answers: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let serve = move || {
+            let mut buffer = [0; 2048];
+            socket.recv(&mut buffer).unwrap();
+            for _ in 0..answers {
+                let (length, peer) = socket.recv_from(&mut buffer).unwrap();
+                let request = std::str::from_utf8(&buffer[..length]).unwrap();
+                let (_, headers) = request.split_once("\r\n").unwrap();
+                socket
+                    .send_to(format!("SIP/2.0 200 OK\r\n{headers}").as_bytes(), peer)
+                    .unwrap();
+            }
+        };
+        (address, std::thread::spawn(serve))
+    }
+
+    #[test]
+    fn counts_units_and_sends_again_what_was_lost() {
+        let (address, server) = server(500);
+        let mut net = Net::open(address, &[TEST_NETWORK], 2).unwrap();
+        let realm = Realm {
+            domain: b"example.org".to_vec(),
+            password: Vec::new(),
+        };
+        let mut options = Options::new(users(&realm, &net, 'u', 20, 0, 2), &realm);
+        let (warmup, duration) = (Duration::ZERO, Duration::from_secs(30));
+        let pacing = Pacing {
+            rate: None,
+            outstanding: 8,
+            count: 500,
+            warmup,
+            duration,
+        };
+        let mut report = drive(&mut options, &mut net, 20, &pacing, &[]);
+        server.join().unwrap();
+        assert_eq!((report.completed_total, report.completed), (500, 500));
+        assert!(report.retransmissions >= 1, "the first datagram was lost");
+        assert_eq!(report.json("options", "closed")["failed"], 0);
+        assert_eq!(report.latencies.len(), 500);
+    }
+
+    const TEST_NETWORK: u8 = 9;
+}
