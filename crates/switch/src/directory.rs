@@ -4,13 +4,14 @@
 //! reader-writer lock each, on cache lines of their own, so that workers hardly ever touch the same line. Nothing here is a
 //! password: an account holds one HA1 per digest algorithm (RFC 7616 3.4.2).
 
+use std::fmt;
 use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use sip::digest::{Algorithm, Ha1};
+use sip::digest::{Algorithm, Ha1, Ha1Error};
 use sip::uri::{Host, Uri};
 use siphasher::sip::SipHasher13;
 
@@ -22,15 +23,12 @@ pub struct Directory {
     shards: Box<[Shard]>,
 }
 
-/// What the service knows about an account.
-#[derive(Clone, Debug, PartialEq)]
+/// What the service knows about an account. Its `Debug` shows no HA1: that is enough to log in.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Account {
-    /// HA1 for MD5, where known.
-    pub md5: Option<Ha1>,
-    /// HA1 for SHA-256, where known.
-    pub sha256: Option<Ha1>,
-    /// HA1 for SHA-512-256, where known.
-    pub sha512_256: Option<Ha1>,
+    md5: Option<[u8; 16]>,
+    sha256: Option<[u8; 32]>,
+    sha512_256: Option<[u8; 32]>,
     /// The account exists, but may not register or call.
     pub disabled: bool,
 }
@@ -192,22 +190,78 @@ impl AddressOfRecord {
     }
 }
 
-impl std::fmt::Display for AddressOfRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for AddressOfRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 impl Account {
-    /// The HA1 for an algorithm, where known.
-    pub fn ha1(&self, algorithm: Algorithm) -> Option<&Ha1> {
-        match algorithm {
-            Algorithm::Md5 => self.md5.as_ref(),
-            Algorithm::Sha256 => self.sha256.as_ref(),
-            Algorithm::Sha512_256 => self.sha512_256.as_ref(),
+    /// An account from its HA1s (H(user:realm:password) in hexadecimal, the realm being the domain of its address-of-record), as
+    /// far as they are known.
+    pub fn from_hex(
+        md5: Option<&str>,
+        sha256: Option<&str>,
+        sha512_256: Option<&str>,
+        disabled: bool,
+    ) -> Result<Self, Ha1Error> {
+        let read = |algorithm, text: Option<&str>| text.map(|text| Ha1::from_hex(algorithm, text)).transpose();
+        Ok(Account {
+            md5: read(Algorithm::Md5, md5)?.map(|ha1| unhex(ha1.as_str())),
+            sha256: read(Algorithm::Sha256, sha256)?.map(|ha1| unhex(ha1.as_str())),
+            sha512_256: read(Algorithm::Sha512_256, sha512_256)?.map(|ha1| unhex(ha1.as_str())),
+            disabled,
+        })
+    }
+
+    /// An account from its password, which is not kept.
+    pub fn with_password(aor: &AddressOfRecord, password: &str) -> Self {
+        let ha1 = |algorithm| Ha1::new(algorithm, aor.user(), aor.domain(), password);
+        Account {
+            md5: Some(unhex(ha1(Algorithm::Md5).as_str())),
+            sha256: Some(unhex(ha1(Algorithm::Sha256).as_str())),
+            sha512_256: Some(unhex(ha1(Algorithm::Sha512_256).as_str())),
+            disabled: false,
         }
     }
+
+    /// The HA1 for that algorithm is known.
+    pub fn knows(&self, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::Md5 => self.md5.is_some(),
+            Algorithm::Sha256 => self.sha256.is_some(),
+            Algorithm::Sha512_256 => self.sha512_256.is_some(),
+        }
+    }
+
+    /// The HA1 for an algorithm, where it is known.
+    pub fn ha1(&self, algorithm: Algorithm) -> Option<Ha1> {
+        let raw: &[u8] = match algorithm {
+            Algorithm::Md5 => self.md5.as_ref()?,
+            Algorithm::Sha256 => self.sha256.as_ref()?,
+            Algorithm::Sha512_256 => self.sha512_256.as_ref()?,
+        };
+        let mut text = [b'0'; 64];
+        for (digits, byte) in text.chunks_exact_mut(2).zip(raw) {
+            digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        Ha1::from_hex(algorithm, str::from_utf8(&text[..2 * raw.len()]).ok()?).ok()
+    }
 }
+
+/// Bytes of a text that is known to be hexadecimal and as long.
+fn unhex<const N: usize>(text: &str) -> [u8; N] {
+    let digit = |at: usize| text.as_bytes().get(at).and_then(|&b| char::from(b).to_digit(16)).unwrap_or(0) as u8;
+    std::array::from_fn(|byte| digit(2 * byte) << 4 | digit(2 * byte + 1))
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("disabled", &self.disabled).finish_non_exhaustive()
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Accounts behind their lock, on cache lines of their own.
 #[derive(Default)]
@@ -223,4 +277,89 @@ fn without_dot(name: &str) -> &str {
 
 fn canonical_name(domain: &str) -> Box<str> {
     without_dot(domain.trim()).to_ascii_lowercase().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(domains: &[&str]) -> Directory {
+        let own = ["203.0.113.2", "2001:db8::2"].map(|ip| ip.parse().expect("a literal address"));
+        Directory::new(domains, own, *b"sixteen bytes ok")
+    }
+
+    fn aor(directory: &Directory, uri: &str) -> Option<String> {
+        directory.address_of_record(&Uri::parse(uri).expect("a URI")).map(|aor| aor.as_str().to_owned())
+    }
+
+    #[test]
+    fn an_address_of_record_is_canonical() {
+        let directory = directory(&["Example.org.", "example.com"]);
+        for uri in [
+            "sip:alice@example.org",
+            "sips:alice@EXAMPLE.ORG:5061;transport=tls",
+            "sip:%61lice:secret@example.org.;user=phone?subject=x",
+        ] {
+            assert_eq!(aor(&directory, uri).as_deref(), Some("alice@example.org"), "{uri}");
+        }
+        assert_eq!(aor(&directory, "sip:Alice@example.com").as_deref(), Some("Alice@example.com"));
+        for uri in ["sip:example.org", "sip:alice@example.net", "sip:alice@203.0.113.2", "tel:+4930123", "mailto:a@example.org"] {
+            assert_eq!(aor(&directory, uri), None, "{uri}");
+        }
+        let odd = directory.address_of_record(&Uri::parse("sip:a%40b@example.org").expect("a URI")).expect("ours");
+        assert_eq!((odd.user(), odd.domain()), ("a@b", "example.org"));
+    }
+
+    #[test]
+    fn without_domains_the_own_addresses_are_the_default_domain() {
+        let directory = directory(&[]);
+        for uri in ["sip:bob@203.0.113.2:5070", "sip:bob@[2001:db8:0::2]", "sip:bob@[::ffff:203.0.113.2]", "sip:bob@trapez"] {
+            assert_eq!(aor(&directory, uri).as_deref(), Some("bob@trapez"), "{uri}");
+        }
+        for uri in ["sip:bob@203.0.113.3", "sip:bob@example.org"] {
+            assert_eq!(aor(&directory, uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_configured_domain_may_be_an_address() {
+        let directory = directory(&["192.0.2.77", "[2001:db8::77]"]);
+        assert_eq!(aor(&directory, "sip:bob@192.0.2.77").as_deref(), Some("bob@192.0.2.77"));
+        assert_eq!(aor(&directory, "sip:bob@[2001:DB8::77]").as_deref(), Some("bob@[2001:db8::77]"));
+        assert_eq!(aor(&directory, "sip:bob@203.0.113.2"), None);
+        assert!(directory.is_own_address(Host::parse("203.0.113.2").expect("a host")));
+        assert!(!directory.is_own_address(Host::parse("192.0.2.77").expect("a host")));
+    }
+
+    #[test]
+    fn accounts_come_and_go_at_run_time() {
+        let directory = directory(&["example.org"]);
+        let alice = AddressOfRecord::new("alice", "example.org");
+        let account = Account::with_password(&alice, "wonderland");
+        directory.put(alice.clone(), account.clone());
+        assert!(directory.exists(&alice));
+        assert_eq!(directory.account(&alice), Some(account));
+        let disabled = Account { disabled: true, ..Account::with_password(&alice, "looking glass") };
+        directory.put(alice.clone(), disabled.clone());
+        assert_eq!((directory.account(&alice), directory.len()), (Some(disabled), 1));
+        assert!(directory.remove(&alice));
+        assert!(!directory.remove(&alice));
+        assert!(directory.is_empty() && directory.account(&alice).is_none());
+    }
+
+    #[test]
+    fn an_account_keeps_the_digests_of_its_password() {
+        let alice = AddressOfRecord::new("alice", "example.org");
+        let account = Account::with_password(&alice, "wonderland");
+        for algorithm in Algorithm::STRONGEST_FIRST {
+            let expected = Ha1::new(algorithm, "alice", "example.org", "wonderland");
+            assert_eq!(account.ha1(algorithm).map(|ha1| ha1.as_str().to_owned()).as_deref(), Some(expected.as_str()));
+        }
+        let md5 = account.ha1(Algorithm::Md5).expect("made above");
+        let imported = Account::from_hex(Some(md5.as_str()), None, None, false).expect("32 digits");
+        assert_eq!(imported.md5, account.md5);
+        assert!(imported.ha1(Algorithm::Sha256).is_none());
+        assert!(Account::from_hex(None, Some(md5.as_str()), None, false).is_err());
+        assert_eq!(format!("{account:?}"), "Account { disabled: false, .. }");
+    }
 }

@@ -201,6 +201,11 @@ impl Bindings<'_> {
         self.shard.bindings(self.hash, self.aor).map(|(slot, binding)| (Slot(slot), binding))
     }
 
+    /// The binding in `slot`.
+    pub fn get(&self, slot: Slot) -> Option<&Binding> {
+        self.shard.get(slot.0)
+    }
+
     /// Adds a binding; it must be of this address-of-record.
     pub fn insert(&mut self, binding: Binding) {
         debug_assert_eq!(binding.aor(), self.aor);
@@ -242,4 +247,4 @@ impl Lane {
 const SWEEP_LIMIT: usize = 2_000;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -188,6 +188,11 @@ impl Binding {
         self.packed.get(HEAD..HEAD + self.flow_length()).unwrap_or_default()
     }
 
+    /// The transport of the flow.
+    pub fn transport(&self) -> Transport {
+        transport_of(self.byte(HEAD)).unwrap_or(Transport::Udp)
+    }
+
     /// The connection it came by, for a stream that was not restored from the store.
     pub(crate) fn connection(&self) -> Option<ConnectionId> {
         if self.byte(HEAD) & FLAG_CONNECTION == 0 {
@@ -255,15 +260,7 @@ const NOWHERE: Flow = Flow {
 /// Reads what [`Binding::flow_bytes`] gave: the flow, and whether a NAT is in it. `None` when it is something else.
 pub fn decode_flow(bytes: &[u8]) -> Option<(Flow, bool)> {
     let (&head, mut rest) = bytes.split_first()?;
-    let transport = match head & !(FLAG_NAT | FLAG_V6 | FLAG_CONNECTION) {
-        0 => Transport::Udp,
-        1 => Transport::Tcp,
-        2 => Transport::Tls,
-        3 => Transport::Ws,
-        4 => Transport::Wss,
-        5 => Transport::Local,
-        _ => return None,
-    };
+    let transport = transport_of(head)?;
     let local = decode_address(head & FLAG_V6 != 0, &mut rest)?;
     let remote = decode_address(head & FLAG_V6 != 0, &mut rest)?;
     let connection = match head & FLAG_CONNECTION {
@@ -271,6 +268,18 @@ pub fn decode_flow(bytes: &[u8]) -> Option<(Flow, bool)> {
         _ => Some(ConnectionId(NonZeroU64::new(u64::from_le_bytes(*rest.first_chunk()?))?)),
     };
     Some((Flow { transport, local, remote, connection }, head & FLAG_NAT != 0))
+}
+
+fn transport_of(head: u8) -> Option<Transport> {
+    Some(match head & !(FLAG_NAT | FLAG_V6 | FLAG_CONNECTION) {
+        0 => Transport::Udp,
+        1 => Transport::Tcp,
+        2 => Transport::Tls,
+        3 => Transport::Ws,
+        4 => Transport::Wss,
+        5 => Transport::Local,
+        _ => return None,
+    })
 }
 
 /// Times fit 32 bits until 2106.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use proptest::prelude::*;
 use sip::{Flow, Transport};
 
-use super::binding::tests::{flow, parts};
+pub(crate) use super::binding::tests::{flow, parts};
 use super::*;
 
 const NOW: u64 = 2_000_000_000;
