@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use sip::digest::{
-    Algorithm, CredentialsError, DigestCredentials, NonceCheck, NonceId, NonceMint, NonceUse, Qop, ReplayGuard, write_challenge,
+    Algorithm, CredentialsError, DigestCredentials, NonceCheck, NonceId, NonceMint, NonceUse, Qop,
+    ReplayGuard, write_challenge,
 };
 use sip::uri::Host;
 use sip::{Flow, HeaderId, Message, Transport};
@@ -96,7 +97,11 @@ impl AuthShared {
     /// For a service of `workers` workers. `secret` is random and new at each start.
     pub fn new(config: AuthConfig, workers: u8, secret: [u8; 16]) -> Self {
         let guard = || Mutex::new(ReplayGuard::new(config.nonces, config.nonce_lifetime));
-        AuthShared { guards: (0..workers.max(1)).map(|_| guard()).collect(), secret, config }
+        AuthShared {
+            guards: (0..workers.max(1)).map(|_| guard()).collect(),
+            secret,
+            config,
+        }
     }
 }
 
@@ -105,7 +110,12 @@ impl Authenticator {
     pub fn new(shared: Arc<AuthShared>, directory: Arc<Directory>, worker: u8) -> Self {
         let mint = NonceMint::new(shared.secret, shared.config.nonce_lifetime, worker);
         let nobody = Account::with_password(&AddressOfRecord::new("", ""), "");
-        Authenticator { shared, directory, mint, nobody }
+        Authenticator {
+            shared,
+            directory,
+            mint,
+            nobody,
+        }
     }
 
     /// Who sent a REGISTER to this service. An account may register for its own address-of-record, a trusted network for any,
@@ -113,14 +123,20 @@ impl Authenticator {
     pub fn authenticate_register(&mut self, unix: u64, m: Message<'_>, flow: &Flow) -> Verdict {
         let to = m.to().ok().and_then(|to| to.parsed_uri().ok());
         let Some(claimed) = to.and_then(|uri| self.directory.address_of_record(&uri)) else {
-            return Verdict::Refused { status: 404, reason: "Address Of Record Not Of This Domain" };
+            return Verdict::Refused {
+                status: 404,
+                reason: "Address Of Record Not Of This Domain",
+            };
         };
         if self.is_trusted(flow) {
             return Verdict::Trusted;
         }
         match self.check(unix, m, flow, claimed.domain(), Side::REGISTRAR, Some(&claimed)) {
             Ok(account) if account == claimed => Verdict::Account(account),
-            Ok(_) => Verdict::Refused { status: 403, reason: "Registration For Another Account" },
+            Ok(_) => Verdict::Refused {
+                status: 403,
+                reason: "Registration For Another Account",
+            },
             Err(verdict) => verdict,
         }
     }
@@ -132,15 +148,24 @@ impl Authenticator {
             return Verdict::Trusted;
         }
         let Some(from) = m.from().ok().and_then(|from| from.parsed_uri().ok()) else {
-            return Verdict::Refused { status: 400, reason: "Bad From" };
+            return Verdict::Refused {
+                status: 400,
+                reason: "Bad From",
+            };
         };
         if self.directory.is_local(from.host) {
             let Some(claimed) = self.directory.address_of_record(&from) else {
-                return Verdict::Refused { status: 403, reason: "From Names No Account" };
+                return Verdict::Refused {
+                    status: 403,
+                    reason: "From Names No Account",
+                };
             };
             return match self.check(unix, m, flow, claimed.domain(), Side::PROXY, Some(&claimed)) {
                 Ok(account) if account == claimed => Verdict::Account(account),
-                Ok(_) => Verdict::Refused { status: 403, reason: "From Names Another Account" },
+                Ok(_) => Verdict::Refused {
+                    status: 403,
+                    reason: "From Names Another Account",
+                },
                 Err(verdict) => verdict,
             };
         }
@@ -153,12 +178,25 @@ impl Authenticator {
                 Err(verdict) => verdict,
             };
         }
-        if local { Verdict::Stranger } else { Verdict::Refused { status: 403, reason: "Relaying Denied" } }
+        if local {
+            Verdict::Stranger
+        } else {
+            Verdict::Refused {
+                status: 403,
+                reason: "Relaying Denied",
+            }
+        }
     }
 
     fn is_trusted(&self, flow: &Flow) -> bool {
         let source = flow.remote.ip().to_canonical();
-        flow.transport == Transport::Local || self.shared.config.trusted.iter().any(|network| network.contains(&source))
+        flow.transport == Transport::Local
+            || self
+                .shared
+                .config
+                .trusted
+                .iter()
+                .any(|network| network.contains(&source))
     }
 
     /// The account that the request's credentials for `realm` prove. `claimed` is the one that the request names elsewhere.
@@ -181,7 +219,9 @@ impl Authenticator {
             _ => AddressOfRecord::new(credentials.username, realm),
         };
         let account = self.directory.account(&aor);
-        let known = account.as_ref().and_then(|account| account.ha1(credentials.algorithm));
+        let known = account
+            .as_ref()
+            .and_then(|account| account.ha1(credentials.algorithm));
         let exists = known.is_some();
         let Some(ha1) = known.or_else(|| self.nobody.ha1(credentials.algorithm)) else {
             return Err(self.challenge(unix, realm, side, claimed, false));
@@ -199,7 +239,10 @@ impl Authenticator {
             return Err(self.challenge(unix, realm, side, claimed, true));
         }
         if account.disabled {
-            return Err(Verdict::Refused { status: 403, reason: "Account Disabled" });
+            return Err(Verdict::Refused {
+                status: 403,
+                reason: "Account Disabled",
+            });
         }
         Ok(aor)
     }
@@ -219,7 +262,12 @@ impl Authenticator {
                 Some(Ok(found)) => return Some(Ok(found)),
                 Some(Err(CredentialsError::Algorithm)) => {}
                 Some(Err(_)) if credentials.is_ok_and(|c| c.param("realm") != Some(realm)) => {}
-                Some(Err(_)) => return Some(Err(Verdict::Refused { status: 400, reason: "Bad Credentials" })),
+                Some(Err(_)) => {
+                    return Some(Err(Verdict::Refused {
+                        status: 400,
+                        reason: "Bad Credentials",
+                    }));
+                }
                 None => {}
             }
         }
@@ -235,12 +283,17 @@ impl Authenticator {
         m: Message<'_>,
         flow: &Flow,
     ) -> bool {
-        let Some(guard) = self.shared.guards.get(usize::from(id.worker)) else { return false };
+        let Some(guard) = self.shared.guards.get(usize::from(id.worker)) else {
+            return false;
+        };
         // Without qop there is no count: such a nonce is good for one request.
         let count = credentials.protection.map_or(1, |protection| protection.count);
         let fingerprint = self.fingerprint(credentials, m, flow);
         let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(guard.check(unix, id, count, fingerprint), NonceUse::Fresh | NonceUse::Retransmission)
+        matches!(
+            guard.check(unix, id, count, fingerprint),
+            NonceUse::Fresh | NonceUse::Retransmission
+        )
     }
 
     /// What the same request has again when it is sent again, from the same place: REGISTER is answered without a transaction,
@@ -280,10 +333,20 @@ impl Authenticator {
         for algorithm in config.algorithms.iter().filter(|algorithm| known(**algorithm)) {
             headers.extend_from_slice(side.challenge.name().as_bytes());
             headers.extend_from_slice(b": ");
-            write_challenge(&mut headers, realm, nonce.as_str(), *algorithm, &config.qop, stale);
+            write_challenge(
+                &mut headers,
+                realm,
+                nonce.as_str(),
+                *algorithm,
+                &config.qop,
+                stale,
+            );
             headers.extend_from_slice(b"\r\n");
         }
-        Verdict::Challenge { status: side.status, headers }
+        Verdict::Challenge {
+            status: side.status,
+            headers,
+        }
     }
 }
 
@@ -296,10 +359,16 @@ struct Side {
 }
 
 impl Side {
-    const REGISTRAR: Side =
-        Side { status: 401, credentials: HeaderId::Authorization, challenge: HeaderId::WwwAuthenticate };
-    const PROXY: Side =
-        Side { status: 407, credentials: HeaderId::ProxyAuthorization, challenge: HeaderId::ProxyAuthenticate };
+    const REGISTRAR: Side = Side {
+        status: 401,
+        credentials: HeaderId::Authorization,
+        challenge: HeaderId::WwwAuthenticate,
+    };
+    const PROXY: Side = Side {
+        status: 407,
+        credentials: HeaderId::ProxyAuthorization,
+        challenge: HeaderId::ProxyAuthenticate,
+    };
 }
 
 /// Host of the From of one who stays anonymous (RFC 3323 4.1.1.3).

@@ -57,7 +57,10 @@ impl Directory {
         }
         Directory {
             domains: names,
-            own_addresses: own_addresses.into_iter().map(|address| address.to_canonical()).collect(),
+            own_addresses: own_addresses
+                .into_iter()
+                .map(|address| address.to_canonical())
+                .collect(),
             secret,
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
         }
@@ -80,7 +83,11 @@ impl Directory {
         }
         match host {
             Host::Name(name) => self.named(name),
-            Host::V4(_) | Host::V6(_) => self.domains.iter().find(|n| Host::parse(n) == Some(host)).map(|n| &**n),
+            Host::V4(_) | Host::V6(_) => self
+                .domains
+                .iter()
+                .find(|n| Host::parse(n) == Some(host))
+                .map(|n| &**n),
         }
     }
 
@@ -91,7 +98,8 @@ impl Directory {
 
     /// `host` is an address of this service (whether or not it counts as a domain).
     pub fn is_own_address(&self, host: Host<'_>) -> bool {
-        host.ip().is_some_and(|ip| self.own_addresses.contains(&ip.to_canonical()))
+        host.ip()
+            .is_some_and(|ip| self.own_addresses.contains(&ip.to_canonical()))
     }
 
     /// The address-of-record that a SIP URI names; `None` when it has no user or its domain is not one of this service.
@@ -112,7 +120,9 @@ impl Directory {
     pub fn account(&self, aor: &AddressOfRecord) -> Option<Account> {
         let hash = self.hash(&aor.0);
         let shard = self.shard(hash).0.read().unwrap_or_else(PoisonError::into_inner);
-        shard.find(hash, |(key, _)| *key == *aor).map(|(_, account)| account.clone())
+        shard
+            .find(hash, |(key, _)| *key == *aor)
+            .map(|(_, account)| account.clone())
     }
 
     /// The account exists, disabled or not.
@@ -138,12 +148,18 @@ impl Directory {
     pub fn remove(&self, aor: &AddressOfRecord) -> bool {
         let hash = self.hash(&aor.0);
         let mut shard = self.shard(hash).0.write().unwrap_or_else(PoisonError::into_inner);
-        shard.find_entry(hash, |(key, _)| *key == *aor).map(|entry| entry.remove()).is_ok()
+        shard
+            .find_entry(hash, |(key, _)| *key == *aor)
+            .map(|entry| entry.remove())
+            .is_ok()
     }
 
     /// Number of accounts.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.0.read().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
     }
 
     /// True when there is no account.
@@ -153,7 +169,10 @@ impl Directory {
 
     fn named(&self, name: &str) -> Option<&str> {
         let name = without_dot(name);
-        self.domains.iter().find(|domain| domain.eq_ignore_ascii_case(name)).map(|domain| &**domain)
+        self.domains
+            .iter()
+            .find(|domain| domain.eq_ignore_ascii_case(name))
+            .map(|domain| &**domain)
     }
 
     fn hash(&self, aor: &str) -> u64 {
@@ -205,7 +224,8 @@ impl Account {
         sha512_256: Option<&str>,
         disabled: bool,
     ) -> Result<Self, Ha1Error> {
-        let read = |algorithm, text: Option<&str>| text.map(|text| Ha1::from_hex(algorithm, text)).transpose();
+        let read =
+            |algorithm, text: Option<&str>| text.map(|text| Ha1::from_hex(algorithm, text)).transpose();
         Ok(Account {
             md5: read(Algorithm::Md5, md5)?.map(|ha1| unhex(ha1.as_str())),
             sha256: read(Algorithm::Sha256, sha256)?.map(|ha1| unhex(ha1.as_str())),
@@ -251,13 +271,20 @@ impl Account {
 
 /// Bytes of a text that is known to be hexadecimal and as long.
 fn unhex<const N: usize>(text: &str) -> [u8; N] {
-    let digit = |at: usize| text.as_bytes().get(at).and_then(|&b| char::from(b).to_digit(16)).unwrap_or(0) as u8;
+    let digit = |at: usize| {
+        text.as_bytes()
+            .get(at)
+            .and_then(|&b| char::from(b).to_digit(16))
+            .unwrap_or(0) as u8
+    };
     std::array::from_fn(|byte| digit(2 * byte) << 4 | digit(2 * byte + 1))
 }
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("disabled", &self.disabled).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("disabled", &self.disabled)
+            .finish_non_exhaustive()
     }
 }
 
@@ -289,7 +316,9 @@ mod tests {
     }
 
     fn aor(directory: &Directory, uri: &str) -> Option<String> {
-        directory.address_of_record(&Uri::parse(uri).expect("a URI")).map(|aor| aor.as_str().to_owned())
+        directory
+            .address_of_record(&Uri::parse(uri).expect("a URI"))
+            .map(|aor| aor.as_str().to_owned())
     }
 
     #[test]
@@ -300,20 +329,40 @@ mod tests {
             "sips:alice@EXAMPLE.ORG:5061;transport=tls",
             "sip:%61lice:secret@example.org.;user=phone?subject=x",
         ] {
-            assert_eq!(aor(&directory, uri).as_deref(), Some("alice@example.org"), "{uri}");
+            assert_eq!(
+                aor(&directory, uri).as_deref(),
+                Some("alice@example.org"),
+                "{uri}"
+            );
         }
-        assert_eq!(aor(&directory, "sip:Alice@example.com").as_deref(), Some("Alice@example.com"));
-        for uri in ["sip:example.org", "sip:alice@example.net", "sip:alice@203.0.113.2", "tel:+4930123", "mailto:a@example.org"] {
+        assert_eq!(
+            aor(&directory, "sip:Alice@example.com").as_deref(),
+            Some("Alice@example.com")
+        );
+        for uri in [
+            "sip:example.org",
+            "sip:alice@example.net",
+            "sip:alice@203.0.113.2",
+            "tel:+4930123",
+            "mailto:a@example.org",
+        ] {
             assert_eq!(aor(&directory, uri), None, "{uri}");
         }
-        let odd = directory.address_of_record(&Uri::parse("sip:a%40b@example.org").expect("a URI")).expect("ours");
+        let odd = directory
+            .address_of_record(&Uri::parse("sip:a%40b@example.org").expect("a URI"))
+            .expect("ours");
         assert_eq!((odd.user(), odd.domain()), ("a@b", "example.org"));
     }
 
     #[test]
     fn without_domains_the_own_addresses_are_the_default_domain() {
         let directory = directory(&[]);
-        for uri in ["sip:bob@203.0.113.2:5070", "sip:bob@[2001:db8:0::2]", "sip:bob@[::ffff:203.0.113.2]", "sip:bob@trapez"] {
+        for uri in [
+            "sip:bob@203.0.113.2:5070",
+            "sip:bob@[2001:db8:0::2]",
+            "sip:bob@[::ffff:203.0.113.2]",
+            "sip:bob@trapez",
+        ] {
             assert_eq!(aor(&directory, uri).as_deref(), Some("bob@trapez"), "{uri}");
         }
         for uri in ["sip:bob@203.0.113.3", "sip:bob@example.org"] {
@@ -324,8 +373,14 @@ mod tests {
     #[test]
     fn a_configured_domain_may_be_an_address() {
         let directory = directory(&["192.0.2.77", "[2001:db8::77]"]);
-        assert_eq!(aor(&directory, "sip:bob@192.0.2.77").as_deref(), Some("bob@192.0.2.77"));
-        assert_eq!(aor(&directory, "sip:bob@[2001:DB8::77]").as_deref(), Some("bob@[2001:db8::77]"));
+        assert_eq!(
+            aor(&directory, "sip:bob@192.0.2.77").as_deref(),
+            Some("bob@192.0.2.77")
+        );
+        assert_eq!(
+            aor(&directory, "sip:bob@[2001:DB8::77]").as_deref(),
+            Some("bob@[2001:db8::77]")
+        );
         assert_eq!(aor(&directory, "sip:bob@203.0.113.2"), None);
         assert!(directory.is_own_address(Host::parse("203.0.113.2").expect("a host")));
         assert!(!directory.is_own_address(Host::parse("192.0.2.77").expect("a host")));
@@ -339,7 +394,10 @@ mod tests {
         directory.put(alice.clone(), account.clone());
         assert!(directory.exists(&alice));
         assert_eq!(directory.account(&alice), Some(account));
-        let disabled = Account { disabled: true, ..Account::with_password(&alice, "looking glass") };
+        let disabled = Account {
+            disabled: true,
+            ..Account::with_password(&alice, "looking glass")
+        };
         directory.put(alice.clone(), disabled.clone());
         assert_eq!((directory.account(&alice), directory.len()), (Some(disabled), 1));
         assert!(directory.remove(&alice));
@@ -353,7 +411,13 @@ mod tests {
         let account = Account::with_password(&alice, "wonderland");
         for algorithm in Algorithm::STRONGEST_FIRST {
             let expected = Ha1::new(algorithm, "alice", "example.org", "wonderland");
-            assert_eq!(account.ha1(algorithm).map(|ha1| ha1.as_str().to_owned()).as_deref(), Some(expected.as_str()));
+            assert_eq!(
+                account
+                    .ha1(algorithm)
+                    .map(|ha1| ha1.as_str().to_owned())
+                    .as_deref(),
+                Some(expected.as_str())
+            );
         }
         let md5 = account.ha1(Algorithm::Md5).expect("made above");
         let imported = Account::from_hex(Some(md5.as_str()), None, None, false).expect("32 digits");

@@ -93,7 +93,11 @@ impl Keepalive {
         }
         let next = self.start + self.time_of(self.step);
         // With nobody to be kept alive, a look now and then is enough.
-        Some(if self.location.is_empty() { next + IDLE_LOOK } else { next })
+        Some(if self.location.is_empty() {
+            next + IDLE_LOOK
+        } else {
+            next
+        })
     }
 
     /// Sends what is due by `now`; `unix` is in seconds.
@@ -152,18 +156,23 @@ impl Keepalive {
     /// The first step of this worker from `step` on.
     fn own_step(&self, step: u64) -> u64 {
         // Of a part's steps each one is the same worker's, so the search ends within the parts.
-        (step..).find(|step| *step as usize % SHARDS % self.workers == self.worker).unwrap_or(step)
+        (step..)
+            .find(|step| *step as usize % SHARDS % self.workers == self.worker)
+            .unwrap_or(step)
     }
 
     fn time_of(&self, step: u64) -> Duration {
         let whole = u32::try_from(step / STEPS).unwrap_or(u32::MAX);
-        self.config.interval.saturating_mul(whole) + self.config.interval * (step % STEPS) as u32 / STEPS as u32
+        self.config.interval.saturating_mul(whole)
+            + self.config.interval * (step % STEPS) as u32 / STEPS as u32
     }
 }
 
 /// The response answers a keepalive.
 pub fn is_answer(m: Message<'_>) -> bool {
-    !m.is_request() && m.top_via().is_ok_and(|via| via.branch.is_some_and(|branch| branch.starts_with(BRANCH)))
+    !m.is_request()
+        && m.top_via()
+            .is_ok_and(|via| via.branch.is_some_and(|branch| branch.starts_with(BRANCH)))
 }
 
 /// Start of the branches of keepalives, which no transaction has.
@@ -178,23 +187,33 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sip::MessageBuf;
-    use crate::location::tests::{flow, parts};
     use crate::location::BindingParts;
+    use crate::location::tests::{flow, parts};
+    use sip::MessageBuf;
 
     const UNIX: u64 = 2_000_000_000;
 
     fn location(bindings: usize) -> Arc<Location> {
         let location = Location::new(*b"sixteen bytes ok");
         for i in 0..bindings {
-            let (aor, remote) = (format!("user{i}@example.org"), format!("198.51.100.7:{}", 10_000 + i));
+            let (aor, remote) = (
+                format!("user{i}@example.org"),
+                format!("198.51.100.7:{}", 10_000 + i),
+            );
             location.restore(&parts(&aor, "sip:user@192.168.1.10", flow(&remote)));
         }
         Arc::new(location)
     }
 
     fn keepalive(location: &Arc<Location>, worker: u8, workers: u8, now: Instant) -> Keepalive {
-        Keepalive::new(KeepaliveConfig::default(), Arc::clone(location), worker, workers, now, 1)
+        Keepalive::new(
+            KeepaliveConfig::default(),
+            Arc::clone(location),
+            worker,
+            workers,
+            now,
+            1,
+        )
     }
 
     /// Runs up to `end` and tells when each port was written to.
@@ -205,7 +224,10 @@ mod tests {
             out.clear();
             keepalive.handle_timeout(now, UNIX, &mut out);
             sent.extend(out.iter().map(|(flow, _)| (now - from, flow.remote.port())));
-            now = keepalive.poll_timeout().expect("keepalives are on").max(now + Duration::from_millis(1));
+            now = keepalive
+                .poll_timeout()
+                .expect("keepalives are on")
+                .max(now + Duration::from_millis(1));
         }
         sent
     }
@@ -223,7 +245,12 @@ mod tests {
         }
         for times in times {
             assert_eq!(times.len(), 3);
-            assert!(times.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_secs(25)), "{times:?}");
+            assert!(
+                times
+                    .windows(2)
+                    .all(|pair| pair[1] - pair[0] == Duration::from_secs(25)),
+                "{times:?}"
+            );
         }
     }
 
@@ -231,11 +258,19 @@ mod tests {
     fn they_are_spread_over_the_interval() {
         let start = Instant::now();
         let location = location(10_000);
-        let sent = run(&mut keepalive(&location, 0, 1, start), start, Duration::from_millis(24_999));
+        let sent = run(
+            &mut keepalive(&location, 0, 1, start),
+            start,
+            Duration::from_millis(24_999),
+        );
         let mut per_second = [0; 25];
-        sent.iter().for_each(|(time, _)| per_second[time.as_secs() as usize] += 1);
+        sent.iter()
+            .for_each(|(time, _)| per_second[time.as_secs() as usize] += 1);
         assert_eq!(sent.len(), 10_000);
-        assert!(per_second.iter().all(|count| (300..500).contains(count)), "{per_second:?}");
+        assert!(
+            per_second.iter().all(|count| (300..500).contains(count)),
+            "{per_second:?}"
+        );
     }
 
     #[test]
@@ -247,23 +282,40 @@ mod tests {
         keepalive.handle_timeout(start + Duration::from_secs(3600), UNIX, &mut out);
         assert!(out.len() < 50, "{} at once", out.len());
         let woken = start + Duration::from_secs(3600);
-        assert!(keepalive.poll_timeout().is_some_and(|next| next <= woken + Duration::from_millis(50)));
+        assert!(
+            keepalive
+                .poll_timeout()
+                .is_some_and(|next| next <= woken + Duration::from_millis(50))
+        );
     }
 
     #[test]
     fn only_valid_bindings_behind_nat_over_udp_get_one() {
         let location = Location::new(*b"sixteen bytes ok");
-        let tcp = sip::Flow { transport: Transport::Tcp, ..flow("198.51.100.7:2") };
+        let tcp = sip::Flow {
+            transport: Transport::Tcp,
+            ..flow("198.51.100.7:2")
+        };
         for parts in [
             parts("a@example.org", "sip:a@192.168.1.10", flow("198.51.100.7:1")),
             parts("b@example.org", "sip:b@192.168.1.10", tcp),
-            BindingParts { behind_nat: false, ..parts("c@example.org", "sip:c@198.51.100.7:3", flow("198.51.100.7:3")) },
-            BindingParts { expires: UNIX, ..parts("d@example.org", "sip:d@192.168.1.10", flow("198.51.100.7:4")) },
+            BindingParts {
+                behind_nat: false,
+                ..parts("c@example.org", "sip:c@198.51.100.7:3", flow("198.51.100.7:3"))
+            },
+            BindingParts {
+                expires: UNIX,
+                ..parts("d@example.org", "sip:d@192.168.1.10", flow("198.51.100.7:4"))
+            },
         ] {
             location.restore(&parts);
         }
         let start = Instant::now();
-        let sent = run(&mut keepalive(&Arc::new(location), 0, 1, start), start, Duration::from_secs(24));
+        let sent = run(
+            &mut keepalive(&Arc::new(location), 0, 1, start),
+            start,
+            Duration::from_secs(24),
+        );
         assert_eq!(sent.iter().map(|(_, port)| *port).collect::<Vec<_>>(), [1]);
     }
 
@@ -278,7 +330,10 @@ mod tests {
         let request = MessageBuf::parse(request).expect("a message");
         let m = request.message();
         assert!(m.validate_request().is_ok());
-        assert_eq!((m.method(), m.request_uri()), (sip::Method::Options, "sip:user@192.168.1.10"));
+        assert_eq!(
+            (m.method(), m.request_uri()),
+            (sip::Method::Options, "sip:user@192.168.1.10")
+        );
         assert!(!is_answer(m));
         let mut answer = Vec::new();
         sip::Response::new(m, 404).to_tag("t").write(&mut answer);
@@ -291,11 +346,17 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(25);
         let mut out = Outbox::new();
-        let config = KeepaliveConfig { content: KeepaliveContent::Crlf, ..KeepaliveConfig::default() };
+        let config = KeepaliveConfig {
+            content: KeepaliveContent::Crlf,
+            ..KeepaliveConfig::default()
+        };
         Keepalive::new(config, Arc::clone(&location), 0, 1, start, 1).handle_timeout(later, UNIX, &mut out);
         assert_eq!(out.get(0).1, b"\r\n\r\n");
         out.clear();
-        let config = KeepaliveConfig { interval: Duration::ZERO, ..KeepaliveConfig::default() };
+        let config = KeepaliveConfig {
+            interval: Duration::ZERO,
+            ..KeepaliveConfig::default()
+        };
         let mut off = Keepalive::new(config, location, 0, 1, start, 1);
         off.handle_timeout(later, UNIX, &mut out);
         assert!(out.is_empty() && off.poll_timeout().is_none());

@@ -69,10 +69,20 @@ impl Location {
         let hash = self.keys.aor(aor);
         let mut found: SmallVec<[Binding; 2]> = {
             let shard = self.shard_of(hash);
-            shard.bindings(hash, aor).map(|(_, binding)| binding).filter(|b| b.expires() > now).cloned().collect()
+            shard
+                .bindings(hash, aor)
+                .map(|(_, binding)| binding)
+                .filter(|b| b.expires() > now)
+                .cloned()
+                .collect()
         };
         if found.len() > 1 {
-            found.sort_by_key(|binding| (std::cmp::Reverse(binding.q()), std::cmp::Reverse(binding.registered_at())));
+            found.sort_by_key(|binding| {
+                (
+                    std::cmp::Reverse(binding.q()),
+                    std::cmp::Reverse(binding.registered_at()),
+                )
+            });
         }
         found
     }
@@ -81,15 +91,27 @@ impl Location {
     pub fn update<R>(&self, aor: &str, change: impl FnOnce(&mut Bindings<'_>) -> R) -> R {
         let hash = self.keys.aor(aor);
         let shard = self.shard_of(hash);
-        change(&mut Bindings { shard, length: &self.length, keys: self.keys, hash, aor })
+        change(&mut Bindings {
+            shard,
+            length: &self.length,
+            keys: self.keys,
+            hash,
+            aor,
+        })
     }
 
     /// Puts a stored binding back at start. A contact that is there already stays as it is.
     pub fn restore(&self, parts: &BindingParts<'_>) {
         // A connection does not outlive the process; its number could name another one by now.
-        let flow = sip::Flow { connection: None, ..parts.flow };
+        let flow = sip::Flow {
+            connection: None,
+            ..parts.flow
+        };
         self.update(parts.aor, |bindings| {
-            if !bindings.iter().any(|(_, binding)| binding.contact() == parts.contact) {
+            if !bindings
+                .iter()
+                .any(|(_, binding)| binding.contact() == parts.contact)
+            {
                 bindings.insert(Binding::new(&BindingParts { flow, ..*parts }));
             }
         });
@@ -98,13 +120,18 @@ impl Location {
     /// The store has taken `changes` (`stored`), or could not: then they are undone, as far as nothing newer came in between.
     pub fn settle(&self, changes: &[BindingChange], stored: bool) {
         for change in changes.iter().rev() {
-            let Some(aor) = change.after.as_ref().or(change.before.as_ref()).map(Binding::aor) else { continue };
+            let Some(aor) = change.after.as_ref().or(change.before.as_ref()).map(Binding::aor) else {
+                continue;
+            };
             self.update(aor, |bindings| match &change.after {
                 Some(after) => {
                     let same = |binding: &Binding| {
                         binding.pending == after.pending && binding.contact() == after.contact()
                     };
-                    let slot = bindings.iter().find(|(_, binding)| same(binding)).map(|(slot, _)| slot);
+                    let slot = bindings
+                        .iter()
+                        .find(|(_, binding)| same(binding))
+                        .map(|(slot, _)| slot);
                     match (slot, &change.before) {
                         (None, _) => {}
                         (Some(Slot(slot)), _) if stored => bindings.shard.settle(slot),
@@ -117,7 +144,10 @@ impl Location {
                 None if stored => {}
                 None => {
                     let Some(before) = &change.before else { return };
-                    if !bindings.iter().any(|(_, binding)| binding.contact() == before.contact()) {
+                    if !bindings
+                        .iter()
+                        .any(|(_, binding)| binding.contact() == before.contact())
+                    {
                         bindings.insert(before.clone());
                     }
                 }
@@ -138,7 +168,9 @@ impl Location {
 
     /// Removes the bindings of one part (`part` modulo [`SHARDS`]) that ended by `now`, and adds them to `removed`.
     pub fn sweep(&self, part: usize, now: u64, removed: &mut Vec<BindingChange>) {
-        let Some(lane) = self.shards.get(part % SHARDS) else { return };
+        let Some(lane) = self.shards.get(part % SHARDS) else {
+            return;
+        };
         let mut shard = lane.lock();
         let over = shard.every(0, 1).filter(|(_, binding)| binding.expires() <= now);
         let slots: Vec<u32> = over.map(|(slot, _)| slot).take(SWEEP_LIMIT).collect();
@@ -156,7 +188,9 @@ impl Location {
         wanted: impl Fn(&Binding) -> bool,
         out: &mut Vec<Binding>,
     ) {
-        let Some(lane) = self.shards.get(part % SHARDS) else { return };
+        let Some(lane) = self.shards.get(part % SHARDS) else {
+            return;
+        };
         let shard = lane.lock();
         let slice = shard.every(slice % SLICES, SLICES).map(|(_, binding)| binding);
         out.extend(slice.filter(|binding| wanted(binding)).cloned());
@@ -166,7 +200,13 @@ impl Location {
     pub fn for_each(&self, now: u64, mut visit: impl FnMut(&Binding)) {
         let mut copies = Vec::new();
         for lane in &self.shards {
-            copies.extend(lane.lock().every(0, 1).map(|(_, binding)| binding).filter(|b| b.expires() > now).cloned());
+            copies.extend(
+                lane.lock()
+                    .every(0, 1)
+                    .map(|(_, binding)| binding)
+                    .filter(|b| b.expires() > now)
+                    .cloned(),
+            );
             copies.drain(..).for_each(|binding| visit(&binding));
         }
     }
@@ -187,10 +227,15 @@ impl Location {
     }
 
     fn remove_slot(&self, shard: &mut Shard, slot: u32, removed: &mut Vec<BindingChange>) {
-        let Some(hash) = shard.get(slot).map(|binding| self.keys.aor(binding.aor())) else { return };
+        let Some(hash) = shard.get(slot).map(|binding| self.keys.aor(binding.aor())) else {
+            return;
+        };
         if let Some(before) = shard.remove(self.keys, hash, slot) {
             self.length.fetch_sub(1, Ordering::Relaxed);
-            removed.push(BindingChange { before: Some(before), after: None });
+            removed.push(BindingChange {
+                before: Some(before),
+                after: None,
+            });
         }
     }
 }
@@ -198,7 +243,9 @@ impl Location {
 impl Bindings<'_> {
     /// The bindings, expired ones among them.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Binding)> {
-        self.shard.bindings(self.hash, self.aor).map(|(slot, binding)| (Slot(slot), binding))
+        self.shard
+            .bindings(self.hash, self.aor)
+            .map(|(slot, binding)| (Slot(slot), binding))
     }
 
     /// The binding in `slot`.

@@ -106,9 +106,19 @@ impl Registrar {
         now: Instant,
         secret: [u8; 16],
     ) -> Self {
-        let sweep =
-            Sweep { part: worker.into(), step: workers.max(1).into(), next: now + SWEEP_INTERVAL, ended: Vec::new() };
-        Registrar { config, directory, location, writer: Writer::new(secret), sweep }
+        let sweep = Sweep {
+            part: worker.into(),
+            step: workers.max(1).into(),
+            next: now + SWEEP_INTERVAL,
+            ended: Vec::new(),
+        };
+        Registrar {
+            config,
+            directory,
+            location,
+            writer: Writer::new(secret),
+            sweep,
+        }
     }
 
     /// Carries out a REGISTER that came over `flow` and appends its response to `out`. `unix` is in seconds.
@@ -124,13 +134,20 @@ impl Registrar {
             Ok(Registered::StillBeingStored) => Outcome::default(),
             Ok(Registered::Done { bindings, changes }) => {
                 self.writer.ok(unix, m, flow, &bindings, out);
-                let changes = if self.config.durable { changes } else { SmallVec::new() };
+                let changes = if self.config.durable {
+                    changes
+                } else {
+                    SmallVec::new()
+                };
                 Outcome { status: 200, changes }
             }
             Err(refusal) => {
                 let status = refusal.status();
                 self.writer.refusal(m, flow, refusal, out);
-                Outcome { status, changes: SmallVec::new() }
+                Outcome {
+                    status,
+                    changes: SmallVec::new(),
+                }
             }
         }
     }
@@ -182,14 +199,21 @@ impl Registrar {
             Verdict::Refused { status, reason } => return Err(Refusal::Plain(status, reason)),
             Verdict::Stranger => return Err(Refusal::Plain(403, "Not An Account")),
         };
-        let target = m.parsed_request_uri().map_err(|_| Refusal::Plain(400, "Bad Request-URI"))?;
+        let target = m
+            .parsed_request_uri()
+            .map_err(|_| Refusal::Plain(400, "Bad Request-URI"))?;
         let domain = self.directory.canonical_domain(target.host);
         if domain != Some(aor.domain()) && !self.directory.is_own_address(target.host) {
             return Err(Refusal::Plain(404, "Address Of Record Not Of This Domain"));
         }
         // 6 and 7: what is asked for, and whether all of it can be done.
         let request = Requested::read(m, flow, &self.config)?;
-        let update = update::Update { unix, aor: aor.as_str(), request: &request, config: &self.config };
+        let update = update::Update {
+            unix,
+            aor: aor.as_str(),
+            request: &request,
+            config: &self.config,
+        };
         update.apply(&self.location)
     }
 
@@ -197,7 +221,9 @@ impl Registrar {
     fn third_party<'m>(&self, m: Message<'m>) -> Result<AddressOfRecord, Refusal<'m>> {
         let to = m.to().ok().and_then(|to| to.parsed_uri().ok());
         let aor = to.and_then(|uri| self.directory.address_of_record(&uri));
-        let Some((aor, account)) = aor.and_then(|aor| self.directory.account(&aor).map(|account| (aor, account))) else {
+        let Some((aor, account)) =
+            aor.and_then(|aor| self.directory.account(&aor).map(|account| (aor, account)))
+        else {
             return Err(Refusal::Plain(404, "No Such Account"));
         };
         if account.disabled {

@@ -58,8 +58,15 @@ pub struct BindingParts<'a> {
 impl Binding {
     /// Packs a binding. A text longer than 65,535 bytes is cut there; the registrar's limits are far below.
     pub fn new(parts: &BindingParts<'_>) -> Binding {
-        let texts = [parts.aor, parts.contact, parts.call_id, parts.path, parts.instance, parts.user_agent]
-            .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))]);
+        let texts = [
+            parts.aor,
+            parts.contact,
+            parts.call_id,
+            parts.path,
+            parts.instance,
+            parts.user_agent,
+        ]
+        .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))]);
         let mut flow = [0u8; MAX_FLOW];
         let flow_length = encode_flow(&parts.flow, parts.behind_nat, &mut flow);
         // Put together on the stack, so that the shared block is the only allocation.
@@ -185,7 +192,9 @@ impl Binding {
 
     /// The flow and whether a NAT is in it, as bytes for a store; [`decode_flow`] reads them.
     pub fn flow_bytes(&self) -> &[u8] {
-        self.packed.get(HEAD..HEAD + self.flow_length()).unwrap_or_default()
+        self.packed
+            .get(HEAD..HEAD + self.flow_length())
+            .unwrap_or_default()
     }
 
     /// The transport of the flow.
@@ -209,7 +218,10 @@ impl Binding {
     }
 
     fn text(&self, which: usize) -> &str {
-        self.packed.get(self.range(which)).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or("")
+        self.packed
+            .get(self.range(which))
+            .and_then(|bytes| str::from_utf8(bytes).ok())
+            .unwrap_or("")
     }
 
     fn range(&self, which: usize) -> Range<usize> {
@@ -265,9 +277,19 @@ pub fn decode_flow(bytes: &[u8]) -> Option<(Flow, bool)> {
     let remote = decode_address(head & FLAG_V6 != 0, &mut rest)?;
     let connection = match head & FLAG_CONNECTION {
         0 => None,
-        _ => Some(ConnectionId(NonZeroU64::new(u64::from_le_bytes(*rest.first_chunk()?))?)),
+        _ => Some(ConnectionId(NonZeroU64::new(u64::from_le_bytes(
+            *rest.first_chunk()?,
+        ))?)),
     };
-    Some((Flow { transport, local, remote, connection }, head & FLAG_NAT != 0))
+    Some((
+        Flow {
+            transport,
+            local,
+            remote,
+            connection,
+        },
+        head & FLAG_NAT != 0,
+    ))
 }
 
 fn transport_of(head: u8) -> Option<Transport> {
@@ -288,7 +310,12 @@ fn seconds(unix: u64) -> u32 {
 }
 
 fn encode_flow(flow: &Flow, behind_nat: bool, out: &mut [u8; MAX_FLOW]) -> usize {
-    let Flow { transport, local, remote, connection } = *flow;
+    let Flow {
+        transport,
+        local,
+        remote,
+        connection,
+    } = *flow;
     let v6 = local.is_ipv6() || remote.is_ipv6();
     let mut length = 1;
     let mut put = |bytes: &[u8]| {
@@ -340,8 +367,17 @@ pub(crate) mod tests {
 
     pub(crate) fn flow(remote: &str) -> Flow {
         let remote: SocketAddr = remote.parse().expect("a literal address");
-        let local = if remote.is_ipv6() { "[2001:db8::2]:5060" } else { "203.0.113.2:5060" };
-        Flow { transport: Transport::Udp, local: local.parse().expect("a literal address"), remote, connection: None }
+        let local = if remote.is_ipv6() {
+            "[2001:db8::2]:5060"
+        } else {
+            "203.0.113.2:5060"
+        };
+        Flow {
+            transport: Transport::Udp,
+            local: local.parse().expect("a literal address"),
+            remote,
+            connection: None,
+        }
     }
 
     pub(crate) fn parts<'a>(aor: &'a str, contact: &'a str, flow: Flow) -> BindingParts<'a> {
@@ -370,12 +406,19 @@ pub(crate) mod tests {
             ("[2001:db8::7]:1", u64::MAX, Transport::Wss),
             ("[2001:db8::7]:65535", 0, Transport::Tls),
         ] {
-            let flow =
-                Flow { transport, connection: NonZeroU64::new(connection).map(ConnectionId), ..flow(remote) };
+            let flow = Flow {
+                transport,
+                connection: NonZeroU64::new(connection).map(ConnectionId),
+                ..flow(remote)
+            };
             let parts = BindingParts {
                 path: "<sip:edge.example.org;lr>, <sip:inner.example.org;lr>",
                 q: 300,
-                ..parts("alice@example.org", "sip:alice@192.168.1.10:5060;transport=udp", flow)
+                ..parts(
+                    "alice@example.org",
+                    "sip:alice@192.168.1.10:5060;transport=udp",
+                    flow,
+                )
             };
             let binding = Binding::new(&parts);
             assert_eq!(binding.parts(), parts);
@@ -385,12 +428,23 @@ pub(crate) mod tests {
 
     #[test]
     fn a_refresh_that_changes_no_text_shares_the_block() {
-        let parts = parts("alice@example.org", "sip:alice@192.168.1.10", flow("192.0.2.7:40000"));
+        let parts = parts(
+            "alice@example.org",
+            "sip:alice@192.168.1.10",
+            flow("192.0.2.7:40000"),
+        );
         let binding = Binding::new(&parts);
-        let same = binding.refreshed(&BindingParts { cseq: 1827, expires: 2_000_007_200, ..parts });
+        let same = binding.refreshed(&BindingParts {
+            cseq: 1827,
+            expires: 2_000_007_200,
+            ..parts
+        });
         assert!(Arc::ptr_eq(&binding.packed, &same.packed));
         assert_eq!((same.cseq(), same.expires()), (1827, 2_000_007_200));
-        let moved = binding.refreshed(&BindingParts { flow: flow("192.0.2.7:40001"), ..parts });
+        let moved = binding.refreshed(&BindingParts {
+            flow: flow("192.0.2.7:40001"),
+            ..parts
+        });
         assert_eq!(moved.flow(), flow("192.0.2.7:40001"));
     }
 
@@ -399,7 +453,11 @@ pub(crate) mod tests {
         let long = "ä".repeat(40_000);
         let binding = Binding::new(&BindingParts {
             user_agent: &long,
-            ..parts("alice@example.org", "sip:alice@192.168.1.10", flow("192.0.2.7:40000"))
+            ..parts(
+                "alice@example.org",
+                "sip:alice@192.168.1.10",
+                flow("192.0.2.7:40000"),
+            )
         });
         assert_eq!(binding.user_agent().len(), 65_534);
         assert_eq!(binding.contact(), "sip:alice@192.168.1.10");

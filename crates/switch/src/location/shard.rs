@@ -55,7 +55,10 @@ impl Keys {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Shard { free: NONE, ..Shard::default() }
+        Shard {
+            free: NONE,
+            ..Shard::default()
+        }
     }
 
     /// A number for a write to the store, never 0.
@@ -101,14 +104,20 @@ impl Shard {
         match self.slots.get_mut(slot as usize) {
             Some(free) => {
                 self.free = free.next;
-                *free = Slot { binding: Some(binding), next: NONE };
+                *free = Slot {
+                    binding: Some(binding),
+                    next: NONE,
+                };
             }
             None => {
                 if self.slots.len() == self.slots.capacity() {
                     // Doubling would leave up to half of the slab unused.
                     self.slots.reserve_exact(self.slots.len() / 8 + 8);
                 }
-                self.slots.push(Slot { binding: Some(binding), next: NONE });
+                self.slots.push(Slot {
+                    binding: Some(binding),
+                    next: NONE,
+                });
             }
         }
         let Shard { slots, heads, .. } = self;
@@ -127,7 +136,9 @@ impl Shard {
 
     /// Puts a binding of the same address-of-record into the place of another one.
     pub(super) fn replace(&mut self, keys: Keys, slot: u32, binding: Binding) {
-        let Some(old) = self.get(slot).map(Binding::connection) else { return };
+        let Some(old) = self.get(slot).map(Binding::connection) else {
+            return;
+        };
         let new = binding.connection();
         if old != new {
             self.unlink_connection(keys, slot);
@@ -144,7 +155,9 @@ impl Shard {
 
     pub(super) fn remove(&mut self, keys: Keys, hash: u64, slot: u32) -> Option<Binding> {
         self.unlink_connection(keys, slot);
-        let Shard { slots, heads, free, .. } = self;
+        let Shard {
+            slots, heads, free, ..
+        } = self;
         let next = slots.get(slot as usize)?.next;
         let aor = aor_of(slots, slot);
         let mut entry = heads.find_entry(hash, |&head| aor_of(slots, head) == aor).ok()?;
@@ -168,7 +181,11 @@ impl Shard {
 
     /// Marks what a write to the store said: it is done.
     pub(super) fn settle(&mut self, slot: u32) {
-        if let Some(Slot { binding: Some(binding), .. }) = self.slots.get_mut(slot as usize) {
+        if let Some(Slot {
+            binding: Some(binding),
+            ..
+        }) = self.slots.get_mut(slot as usize)
+        {
             binding.pending = 0;
         }
     }
@@ -177,12 +194,21 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let tables = self.heads.allocation_size() + self.connections.allocation_size();
-        let packed = self.slots.iter().filter_map(|slot| slot.binding.as_ref()).map(Binding::bytes).sum::<usize>();
+        let packed = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.binding.as_ref())
+            .map(Binding::bytes)
+            .sum::<usize>();
         tables + self.slots.capacity() * size_of::<Slot>() + packed
     }
 
     fn next_slot(&self) -> u32 {
-        if self.free == NONE { self.slots.len() as u32 } else { self.free }
+        if self.free == NONE {
+            self.slots.len() as u32
+        } else {
+            self.free
+        }
     }
 
     fn aor(&self, slot: u32) -> &str {
@@ -190,17 +216,26 @@ impl Shard {
     }
 
     fn link_connection(&mut self, keys: Keys, connection: ConnectionId, slot: u32) {
-        let Shard { slots, connections, .. } = self;
+        let Shard {
+            slots, connections, ..
+        } = self;
         let hash_of = |&slot: &u32| {
             let binding = slots.get(slot as usize).and_then(|slot| slot.binding.as_ref());
-            binding.and_then(Binding::connection).map_or(0, |connection| keys.connection(connection))
+            binding
+                .and_then(Binding::connection)
+                .map_or(0, |connection| keys.connection(connection))
         };
         connections.insert_unique(keys.connection(connection), slot, hash_of);
     }
 
     fn unlink_connection(&mut self, keys: Keys, slot: u32) {
-        let Some(connection) = self.get(slot).and_then(Binding::connection) else { return };
-        if let Ok(entry) = self.connections.find_entry(keys.connection(connection), |&other| other == slot) {
+        let Some(connection) = self.get(slot).and_then(Binding::connection) else {
+            return;
+        };
+        if let Ok(entry) = self
+            .connections
+            .find_entry(keys.connection(connection), |&other| other == slot)
+        {
             entry.remove();
         }
     }
@@ -210,5 +245,8 @@ impl Shard {
 const NONE: u32 = u32::MAX;
 
 fn aor_of(slots: &[Slot], slot: u32) -> &str {
-    slots.get(slot as usize).and_then(|slot| slot.binding.as_ref()).map_or("", Binding::aor)
+    slots
+        .get(slot as usize)
+        .and_then(|slot| slot.binding.as_ref())
+        .map_or("", Binding::aor)
 }

@@ -14,11 +14,19 @@ fn location() -> Location {
 }
 
 fn contacts(location: &Location, aor: &str, now: u64) -> Vec<String> {
-    location.lookup(aor, now).iter().map(|binding| binding.contact().to_owned()).collect()
+    location
+        .lookup(aor, now)
+        .iter()
+        .map(|binding| binding.contact().to_owned())
+        .collect()
 }
 
 fn by_connection(remote: &str, id: u64) -> Flow {
-    Flow { transport: Transport::Tcp, connection: NonZeroU64::new(id).map(ConnectionId), ..flow(remote) }
+    Flow {
+        transport: Transport::Tcp,
+        connection: NonZeroU64::new(id).map(ConnectionId),
+        ..flow(remote)
+    }
 }
 
 /// As a registration does it: the change is written down with a number.
@@ -26,7 +34,9 @@ fn register(location: &Location, parts: &BindingParts<'_>) -> BindingChange {
     location.update(parts.aor, |bindings| {
         let mut after = Binding::new(parts);
         after.pending = bindings.next_write();
-        let old = bindings.iter().find(|(_, binding)| binding.contact() == parts.contact);
+        let old = bindings
+            .iter()
+            .find(|(_, binding)| binding.contact() == parts.contact);
         let before = match old.map(|(slot, binding)| (slot, binding.clone())) {
             Some((slot, before)) => {
                 bindings.replace(slot, after.clone());
@@ -37,7 +47,10 @@ fn register(location: &Location, parts: &BindingParts<'_>) -> BindingChange {
                 None
             }
         };
-        BindingChange { before, after: Some(after) }
+        BindingChange {
+            before,
+            after: Some(after),
+        }
     })
 }
 
@@ -52,13 +65,26 @@ fn lookup_gives_valid_bindings_highest_q_first_then_the_latest() {
         ("sip:d@192.0.2.1", 900, NOW, NOW + 10),
     ] {
         let parts = parts(aor, contact, flow("192.0.2.1:5060"));
-        location.restore(&BindingParts { q, registered_at, expires, ..parts });
+        location.restore(&BindingParts {
+            q,
+            registered_at,
+            expires,
+            ..parts
+        });
     }
     assert_eq!(
         contacts(&location, aor, NOW + 9),
-        ["sip:b@192.0.2.1", "sip:d@192.0.2.1", "sip:c@192.0.2.1", "sip:a@192.0.2.1"]
+        [
+            "sip:b@192.0.2.1",
+            "sip:d@192.0.2.1",
+            "sip:c@192.0.2.1",
+            "sip:a@192.0.2.1"
+        ]
     );
-    assert_eq!(contacts(&location, aor, NOW + 10), ["sip:b@192.0.2.1", "sip:c@192.0.2.1", "sip:a@192.0.2.1"]);
+    assert_eq!(
+        contacts(&location, aor, NOW + 10),
+        ["sip:b@192.0.2.1", "sip:c@192.0.2.1", "sip:a@192.0.2.1"]
+    );
     assert!(contacts(&location, aor, NOW + 60).is_empty());
     assert!(contacts(&location, "Alice@example.org", NOW).is_empty());
 }
@@ -69,7 +95,10 @@ fn sweeping_all_parts_removes_what_has_ended_and_nothing_else() {
     for i in 0..1000 {
         let aor = format!("user{i}@example.org");
         let expires = NOW + i;
-        location.restore(&BindingParts { expires, ..parts(&aor, "sip:a@192.0.2.1", flow("192.0.2.1:5060")) });
+        location.restore(&BindingParts {
+            expires,
+            ..parts(&aor, "sip:a@192.0.2.1", flow("192.0.2.1:5060"))
+        });
     }
     let mut removed = Vec::new();
     (0..SHARDS).for_each(|part| location.sweep(part, NOW + 400, &mut removed));
@@ -90,7 +119,9 @@ fn a_closed_connection_takes_its_bindings_with_it() {
         let aor = format!("user{}@example.org", i / 2);
         let contact = format!("sip:{i}@192.0.2.1");
         let flow = by_connection("192.0.2.1:5060", 1 + i % 3);
-        location.update(&aor, |bindings| bindings.insert(Binding::new(&parts(&aor, &contact, flow))));
+        location.update(&aor, |bindings| {
+            bindings.insert(Binding::new(&parts(&aor, &contact, flow)))
+        });
     }
     let mut removed = Vec::new();
     let second = ConnectionId(NonZeroU64::new(2).expect("not zero"));
@@ -104,9 +135,19 @@ fn a_closed_connection_takes_its_bindings_with_it() {
 #[test]
 fn a_restored_binding_forgets_the_connection_of_the_process_before() {
     let location = location();
-    location.restore(&parts("alice@example.org", "sip:a@192.0.2.1", by_connection("192.0.2.1:5060", 7)));
+    location.restore(&parts(
+        "alice@example.org",
+        "sip:a@192.0.2.1",
+        by_connection("192.0.2.1:5060", 7),
+    ));
     let found = location.lookup("alice@example.org", NOW);
-    assert_eq!(found[0].flow(), Flow { connection: None, ..by_connection("192.0.2.1:5060", 7) });
+    assert_eq!(
+        found[0].flow(),
+        Flow {
+            connection: None,
+            ..by_connection("192.0.2.1:5060", 7)
+        }
+    );
 }
 
 #[test]
@@ -114,7 +155,11 @@ fn a_failed_write_takes_the_change_back() {
     let location = location();
     let aor = "alice@example.org";
     let old = parts(aor, "sip:a@192.0.2.1", flow("192.0.2.1:5060"));
-    let new = BindingParts { cseq: old.cseq + 1, flow: flow("192.0.2.1:7777"), ..old };
+    let new = BindingParts {
+        cseq: old.cseq + 1,
+        flow: flow("192.0.2.1:7777"),
+        ..old
+    };
     let first = register(&location, &old);
     location.settle(std::slice::from_ref(&first), true);
     assert_eq!(location.lookup(aor, NOW)[0].pending, 0);
@@ -124,13 +169,22 @@ fn a_failed_write_takes_the_change_back() {
     location.settle(&[second], false);
     assert_eq!(location.lookup(aor, NOW)[0].parts(), old);
 
-    let added = register(&location, &BindingParts { contact: "sip:b@192.0.2.1", ..old });
+    let added = register(
+        &location,
+        &BindingParts {
+            contact: "sip:b@192.0.2.1",
+            ..old
+        },
+    );
     location.settle(&[added], false);
     assert_eq!(contacts(&location, aor, NOW), ["sip:a@192.0.2.1"]);
 
     let removed = location.update(aor, |bindings| {
         let slot = bindings.iter().next().map(|(slot, _)| slot).expect("one binding");
-        BindingChange { before: bindings.remove(slot), after: None }
+        BindingChange {
+            before: bindings.remove(slot),
+            after: None,
+        }
     });
     assert!(location.is_empty());
     location.settle(&[removed], false);
@@ -143,7 +197,13 @@ fn a_failed_write_leaves_a_newer_change_alone() {
     let aor = "alice@example.org";
     let old = parts(aor, "sip:a@192.0.2.1", flow("192.0.2.1:5060"));
     let first = register(&location, &old);
-    let second = register(&location, &BindingParts { cseq: old.cseq + 1, ..old });
+    let second = register(
+        &location,
+        &BindingParts {
+            cseq: old.cseq + 1,
+            ..old
+        },
+    );
     location.settle(&[first], false);
     assert_eq!(location.lookup(aor, NOW)[0].cseq(), old.cseq + 1);
     location.settle(&[second], true);
@@ -179,7 +239,10 @@ fn a_binding_costs_less_than_400_bytes() {
     let location = location();
     for i in 0..BINDINGS {
         let aor = format!("user{i}@example.org");
-        let contact = format!("sip:user{i}@192.168.178.{}:5060;transport=udp;line=1a2b3c4d5e", i % 250);
+        let contact = format!(
+            "sip:user{i}@192.168.178.{}:5060;transport=udp;line=1a2b3c4d5e",
+            i % 250
+        );
         let call_id = format!("c1b8f0a2-3d4e-4f5a-9b6c-{i:012}");
         let instance = format!("<urn:uuid:00000000-0000-1000-8000-{i:012}>");
         let user_agent = "Yealink SIP-T46S 66.86.0.15";
@@ -199,10 +262,22 @@ fn a_binding_costs_less_than_400_bytes() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put { aor: u8, contact: u8, connection: u64, expires: u64 },
-    Remove { aor: u8, contact: u8 },
-    Close { connection: u64 },
-    Sweep { now: u64 },
+    Put {
+        aor: u8,
+        contact: u8,
+        connection: u64,
+        expires: u64,
+    },
+    Remove {
+        aor: u8,
+        contact: u8,
+    },
+    Close {
+        connection: u64,
+    },
+    Sweep {
+        now: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -68,13 +68,23 @@ impl<'m> Requested<'m> {
         let behind_nat = path.is_empty() && is_behind_nat(m, flow, &contacts);
         let user_agent = m.value(HeaderId::UserAgent).ok().flatten().unwrap_or("");
         let user_agent = unfolded(&user_agent[..user_agent.floor_char_boundary(MAX_USER_AGENT)]);
-        Ok(Requested { call_id, cseq, contacts, path, user_agent, flow: *flow, behind_nat })
+        Ok(Requested {
+            call_id,
+            cseq,
+            contacts,
+            path,
+            user_agent,
+            flow: *flow,
+            behind_nat,
+        })
     }
 }
 
 impl<'m> RequestedContact<'m> {
     fn read(m: Message<'m>, contact: &NameAddr<'m>, config: &RegistrarConfig) -> Result<Self, Refusal<'m>> {
-        let uri = contact.parsed_uri().map_err(|_| Refusal::Plain(400, "Bad Contact"))?;
+        let uri = contact
+            .parsed_uri()
+            .map_err(|_| Refusal::Plain(400, "Bad Contact"))?;
         if !uri.is_sip() {
             // A binding that no request could ever be sent to.
             return Err(Refusal::Plain(400, "Contact Is No SIP URI"));
@@ -83,15 +93,23 @@ impl<'m> RequestedContact<'m> {
             return Err(Refusal::Plain(400, "Contact Too Long"));
         }
         let given = contact.params.contains("expires");
-        let wanted = if given { contact.expires() } else { m.expires().ok().flatten() };
+        let wanted = if given {
+            contact.expires()
+        } else {
+            m.expires().ok().flatten()
+        };
         // What cannot be read counts as no wish (RFC 3261 10.2.1.1).
         let wanted = wanted.unwrap_or(config.default_expires);
         if wanted > 0 && wanted < config.min_expires.min(ONE_HOUR) {
             return Err(Refusal::TooBrief(config.min_expires.min(ONE_HOUR)));
         }
         let instance = contact.param("+sip.instance").unwrap_or("");
-        let usable = instance.len() <= MAX_INSTANCE && !instance.bytes().any(|byte| byte < b' ' || byte == b'"');
-        let reg_id = contact.param("reg-id").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let usable =
+            instance.len() <= MAX_INSTANCE && !instance.bytes().any(|byte| byte < b' ' || byte == b'"');
+        let reg_id = contact
+            .param("reg-id")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
         Ok(RequestedContact {
             uri,
             expires: wanted.min(config.max_expires),
@@ -106,7 +124,11 @@ fn read_path<'m>(m: Message<'m>, config: &RegistrarConfig) -> Result<Cow<'m, str
     let mut path = Cow::Borrowed("");
     for value in m.paths() {
         let value = value.map_err(|_| Refusal::Plain(400, "Bad Path"))?;
-        value.parsed_uri().ok().filter(Uri::is_sip).ok_or(Refusal::Plain(400, "Bad Path"))?;
+        value
+            .parsed_uri()
+            .ok()
+            .filter(Uri::is_sip)
+            .ok_or(Refusal::Plain(400, "Bad Path"))?;
         let text = unfolded(value.as_str());
         if path.is_empty() {
             path = text;
@@ -119,13 +141,19 @@ fn read_path<'m>(m: Message<'m>, config: &RegistrarConfig) -> Result<Cow<'m, str
         }
     }
     let refused = config.unknown_path == UnknownPath::Refuse && !m.has_token(HeaderId::Supported, PATH);
-    if refused && !path.is_empty() { Err(Refusal::Path) } else { Ok(path) }
+    if refused && !path.is_empty() {
+        Err(Refusal::Path)
+    } else {
+        Ok(path)
+    }
 }
 
 /// A NAT is between, unless the user agent names itself just as we see it. Devices that rewrite SIP make it name what we see,
 /// and then keep the way open themselves. Behind a proxy it is the proxy that has to care.
 fn is_behind_nat(m: Message<'_>, flow: &Flow, contacts: &Wish<'_>) -> bool {
-    let Wish::Each(contacts) = contacts else { return false };
+    let Wish::Each(contacts) = contacts else {
+        return false;
+    };
     if m.vias().nth(1).is_some() || flow.transport == Transport::Local {
         return false;
     }

@@ -18,11 +18,25 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(secret: [u8; 16]) -> Self {
-        Writer { secret, lines: Vec::new(), date: Date { unix: u64::MAX, text: *DATE } }
+        Writer {
+            secret,
+            lines: Vec::new(),
+            date: Date {
+                unix: u64::MAX,
+                text: *DATE,
+            },
+        }
     }
 
     /// 200 with all current bindings (RFC 3261 10.3 step 8) and the Path (RFC 3327 5.3).
-    pub(super) fn ok(&mut self, unix: u64, m: Message<'_>, flow: &Flow, bindings: &[Binding], out: &mut Vec<u8>) {
+    pub(super) fn ok(
+        &mut self,
+        unix: u64,
+        m: Message<'_>,
+        flow: &Flow,
+        bindings: &[Binding],
+        out: &mut Vec<u8>,
+    ) {
         self.lines.clear();
         for binding in bindings {
             write_contact(binding, unix, &mut self.lines);
@@ -48,7 +62,10 @@ impl Writer {
             Refusal::Plain(_, text) => reason = Some(text),
             Refusal::Challenge { headers, .. } => self.lines = headers,
             Refusal::Unsupported(m) => {
-                for tag in m.tokens(HeaderId::Require).filter(|tag| !super::is_supported(tag)) {
+                for tag in m
+                    .tokens(HeaderId::Require)
+                    .filter(|tag| !super::is_supported(tag))
+                {
                     // A Vec takes all.
                     let _ = write!(self.lines, "Unsupported: {tag}\r\n");
                 }
@@ -64,7 +81,10 @@ impl Writer {
     fn write(&self, m: Message<'_>, flow: &Flow, status: u16, reason: Option<&str>, out: &mut Vec<u8>) {
         let tag = self.tag(m);
         let tag = str::from_utf8(&tag).expect("hexadecimal digits are ASCII");
-        let mut response = Response::new(m, status).to_tag(tag).source(flow.remote).lines(&self.lines);
+        let mut response = Response::new(m, status)
+            .to_tag(tag)
+            .source(flow.remote)
+            .lines(&self.lines);
         if let Some(reason) = reason {
             response = response.reason(reason);
         }
@@ -90,7 +110,11 @@ pub(super) fn turn_into_500(response: &mut Vec<u8>) {
     let mut keep = false;
     for line in text.split_inclusive(|byte| *byte == b'\n').skip(1) {
         let folded = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
-        keep = if folded { keep } else { COPIED.iter().any(|name| line.starts_with(name)) };
+        keep = if folded {
+            keep
+        } else {
+            COPIED.iter().any(|name| line.starts_with(name))
+        };
         if keep {
             response.extend_from_slice(line);
         }
@@ -182,8 +206,9 @@ fn date(unix: u64) -> [u8; DATE.len()] {
 
 /// The first of January 1970 was a Thursday.
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-const MONTHS: [&[u8; 3]; 12] =
-    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
 
 #[cfg(test)]
 mod tests {

@@ -34,13 +34,21 @@ impl<'m> Update<'_, 'm> {
     }
 
     fn remove_all(&self, bindings: &mut Bindings<'_>) -> Result<Registered, Refusal<'m>> {
-        if bindings.iter().any(|(_, binding)| self.is_valid(binding) && !self.is_newer_than(binding)) {
+        if bindings
+            .iter()
+            .any(|(_, binding)| self.is_valid(binding) && !self.is_newer_than(binding))
+        {
             return Err(OUT_OF_ORDER);
         }
         let slots: SmallVec<[Slot; 4]> = bindings.iter().map(|(slot, _)| slot).collect();
         let mut changes = SmallVec::new();
-        slots.into_iter().for_each(|slot| remove(bindings, slot, &mut changes));
-        Ok(Registered::Done { bindings: SmallVec::new(), changes })
+        slots
+            .into_iter()
+            .for_each(|slot| remove(bindings, slot, &mut changes));
+        Ok(Registered::Done {
+            bindings: SmallVec::new(),
+            changes,
+        })
     }
 
     fn each(
@@ -69,7 +77,11 @@ impl<'m> Update<'_, 'm> {
         for slot in surplus {
             remove(bindings, slot, &mut changes);
         }
-        let write = if self.config.durable && !contacts.is_empty() { bindings.next_write() } else { 0 };
+        let write = if self.config.durable && !contacts.is_empty() {
+            bindings.next_write()
+        } else {
+            0
+        };
         for (contact, step) in contacts.iter().zip(&steps) {
             match *step {
                 Step::Nothing => {}
@@ -78,18 +90,29 @@ impl<'m> Update<'_, 'm> {
                     let mut after = Binding::new(&self.parts(contact, self.unix));
                     after.pending = write;
                     bindings.insert(after.clone());
-                    changes.push(BindingChange { before: None, after: Some(after) });
+                    changes.push(BindingChange {
+                        before: None,
+                        after: Some(after),
+                    });
                 }
                 Step::Replace(slot) => {
-                    let Some(before) = bindings.get(slot).cloned() else { continue };
+                    let Some(before) = bindings.get(slot).cloned() else {
+                        continue;
+                    };
                     let mut after = before.refreshed(&self.parts(contact, before.registered_at()));
                     after.pending = write;
                     bindings.replace(slot, after.clone());
-                    changes.push(BindingChange { before: Some(before), after: Some(after) });
+                    changes.push(BindingChange {
+                        before: Some(before),
+                        after: Some(after),
+                    });
                 }
             }
         }
-        Ok(Registered::Done { bindings: self.current(bindings, contacts), changes })
+        Ok(Registered::Done {
+            bindings: self.current(bindings, contacts),
+            changes,
+        })
     }
 
     /// The request came before: nothing changes, and its answer is what holds now.
@@ -98,7 +121,10 @@ impl<'m> Update<'_, 'm> {
         if bindings.iter().any(pending) {
             return Registered::StillBeingStored;
         }
-        Registered::Done { bindings: self.current(bindings, contacts), changes: SmallVec::new() }
+        Registered::Done {
+            bindings: self.current(bindings, contacts),
+            changes: SmallVec::new(),
+        }
     }
 
     /// A telephone that comes back with another address leaves its old contact behind, where calls would ring for nobody. Its
@@ -133,7 +159,11 @@ impl<'m> Update<'_, 'm> {
 
     /// Bindings that have to go: what has ended, and what is too much.
     fn make_room(&self, bindings: &Bindings<'_>, steps: &[Step]) -> Result<SmallVec<[Slot; 2]>, Refusal<'m>> {
-        let touched = |slot: Slot| steps.iter().any(|step| matches!(step, Step::Replace(s) | Step::Remove(s) if *s == slot));
+        let touched = |slot: Slot| {
+            steps
+                .iter()
+                .any(|step| matches!(step, Step::Replace(s) | Step::Remove(s) if *s == slot))
+        };
         let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
         let mut room: SmallVec<[Slot; 2]> = SmallVec::new();
         let mut others: SmallVec<[(u64, Slot); 8]> = SmallVec::new();
@@ -159,8 +189,12 @@ impl<'m> Update<'_, 'm> {
 
     /// All valid bindings, those of the request first: telephones tend to look at the first one only.
     fn current(&self, bindings: &Bindings<'_>, contacts: &[RequestedContact<'m>]) -> SmallVec<[Binding; 2]> {
-        let mut current: SmallVec<[Binding; 2]> =
-            bindings.iter().map(|(_, binding)| binding).filter(|binding| self.is_valid(binding)).cloned().collect();
+        let mut current: SmallVec<[Binding; 2]> = bindings
+            .iter()
+            .map(|(_, binding)| binding)
+            .filter(|binding| self.is_valid(binding))
+            .cloned()
+            .collect();
         if current.len() > 1 {
             let asked = |binding: &Binding| contacts.iter().any(|contact| is_same(binding, contact));
             current.sort_by_cached_key(|binding| (!asked(binding), std::cmp::Reverse(binding.expires())));
@@ -168,8 +202,14 @@ impl<'m> Update<'_, 'm> {
         current
     }
 
-    fn find<'b>(&self, bindings: &'b Bindings<'_>, contact: &RequestedContact<'_>) -> Option<(Slot, &'b Binding)> {
-        bindings.iter().find(|(_, binding)| self.is_valid(binding) && is_same(binding, contact))
+    fn find<'b>(
+        &self,
+        bindings: &'b Bindings<'_>,
+        contact: &RequestedContact<'_>,
+    ) -> Option<(Slot, &'b Binding)> {
+        bindings
+            .iter()
+            .find(|(_, binding)| self.is_valid(binding) && is_same(binding, contact))
     }
 
     fn is_valid(&self, binding: &Binding) -> bool {
@@ -212,7 +252,10 @@ fn is_same(binding: &Binding, contact: &RequestedContact<'_>) -> bool {
 
 fn remove(bindings: &mut Bindings<'_>, slot: Slot, changes: &mut SmallVec<[BindingChange; 1]>) {
     if let Some(before) = bindings.remove(slot) {
-        changes.push(BindingChange { before: Some(before), after: None });
+        changes.push(BindingChange {
+            before: Some(before),
+            after: None,
+        });
     }
 }
 

@@ -1,0 +1,316 @@
+//! The media of a call: each message with a session description, or that might bring one about, passes through the call's
+//! [`Session`], which says what the other side is to read instead.
+
+use media::Branch as MediaBranch;
+use media::negotiation::{Carrier, Error, Party, Rewritten, Role, Session, Transaction};
+use media::{Command, SessionId};
+use sip::headers::Contacts;
+use sip::{Flow, HeaderId, Message, Method, Transport};
+
+use super::Call;
+use crate::arena::Key;
+use crate::context::Context;
+use crate::event::Event;
+use crate::switch::Switch;
+use crate::token::Token;
+
+/// What a message's body is to be when it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// As it came.
+    Unchanged,
+    /// What stands in `scratch.body`.
+    Rewritten,
+}
+
+impl Switch {
+    /// A request is about to go over a branch. An error is the status that refuses it.
+    pub(crate) fn media_of_request(
+        &mut self,
+        key: Key<Context>,
+        position: u8,
+        m: Message<'_>,
+        out: &Flow,
+    ) -> Result<Body, u16> {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return Ok(Body::Unchanged);
+        };
+        let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) else {
+            return Ok(Body::Unchanged);
+        };
+        if context.initial {
+            if out.transport == Transport::Local {
+                // The built-in user agent has its own port at the relay.
+                return Ok(Body::Unchanged);
+            }
+            let Some(call_key) = context.call else {
+                return Ok(Body::Unchanged);
+            };
+            let policy = self.shared.config.relay;
+            let caller = Party {
+                signalling: context.flow.remote.ip(),
+                claimed: claimed_address(m),
+            };
+            let session = call
+                .session
+                .get_or_insert_with(|| Box::new(Session::new(SessionId(call_key.to_u64()), policy, caller)));
+            let Some(branch) = context.branches.get_mut(usize::from(position)) else {
+                return Ok(Body::Unchanged);
+            };
+            if let Some(earlier) = branch.media.take() {
+                // The next address of the same target.
+                session.branch_failed(earlier, &mut *self.ports);
+            }
+            let claimed = context.targets.get(usize::from(position)).and_then(|target| {
+                target
+                    .uri
+                    .as_deref()
+                    .and_then(|uri| sip::Uri::parse(uri).ok())
+                    .and_then(|uri| uri.host.ip())
+            });
+            let media = session.add_branch(Party {
+                signalling: out.remote.ip(),
+                claimed,
+            });
+            branch.media = Some(media);
+            let source = context.flow.remote.ip();
+            let result = self.rewrite(call_key, media, Role::Caller, Carrier::Invite, source, m);
+            return result;
+        }
+        let Some(call_key) = context.call else {
+            return Ok(Body::Unchanged);
+        };
+        let source = context.flow.remote.ip();
+        let Some(carrier) = request_carrier(m.method()) else {
+            return Ok(Body::Unchanged);
+        };
+        let Some((media, role)) = self.calls.get(call_key).and_then(|call| call.media_branch(m)) else {
+            return Ok(Body::Unchanged);
+        };
+        context_media(&mut self.contexts, key, position, media);
+        self.rewrite(call_key, media, role, carrier, source, m)
+    }
+
+    /// A response is about to go back.
+    pub(crate) fn media_of_response(
+        &mut self,
+        key: Key<Context>,
+        position: u8,
+        flow: &Flow,
+        m: Message<'_>,
+    ) -> Result<Body, u16> {
+        let Some(context) = self.contexts.get(key) else {
+            return Ok(Body::Unchanged);
+        };
+        let Some(call_key) = context.call else {
+            return Ok(Body::Unchanged);
+        };
+        let Some(media) = context
+            .branches
+            .get(usize::from(position))
+            .and_then(|branch| branch.media)
+        else {
+            return Ok(Body::Unchanged);
+        };
+        let Some(call) = self.calls.get(call_key) else {
+            return Ok(Body::Unchanged);
+        };
+        let role = if context.initial {
+            Role::Callee
+        } else {
+            // Responses carry the requester in From.
+            let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
+            if from_caller { Role::Callee } else { Role::Caller }
+        };
+        let (initial, status) = (context.initial, m.status());
+        let Some(carrier) = response_carrier(m.method(), status) else {
+            return Ok(Body::Unchanged);
+        };
+        let result = self.rewrite(call_key, media, role, carrier, flow.remote.ip(), m);
+        if initial && carrier == Carrier::InviteSuccess {
+            if let Some(session) = self
+                .calls
+                .get_mut(call_key)
+                .and_then(|call| call.session.as_mut())
+            {
+                session.confirmed(media, &mut *self.ports);
+            }
+            self.media_commands(call_key);
+        }
+        result
+    }
+
+    /// An ACK for a 2xx is about to go on: the answer to a late offer may be in it.
+    pub(crate) fn media_of_ack(&mut self, flow: &Flow, m: Message<'_>, token: &Token) -> Body {
+        let Some(key) = self.call_of(m, token) else {
+            return Body::Unchanged;
+        };
+        let Some((media, role)) = self.calls.get(key).and_then(|call| call.media_branch(m)) else {
+            return Body::Unchanged;
+        };
+        // An ACK cannot be refused; what cannot be read goes on as it is.
+        self.rewrite(key, media, role, Carrier::Ack, flow.remote.ip(), m)
+            .unwrap_or(Body::Unchanged)
+    }
+
+    /// A branch of the first INVITE has failed.
+    pub(crate) fn media_branch_failed(&mut self, key: Key<Context>, position: u8) {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let (Some(call), true) = (context.call, context.initial) else {
+            return;
+        };
+        let media = context
+            .branches
+            .get_mut(usize::from(position))
+            .and_then(|branch| branch.media.take());
+        if let (Some(media), Some(session)) = (
+            media,
+            self.calls.get_mut(call).and_then(|call| call.session.as_mut()),
+        ) {
+            session.branch_failed(media, &mut *self.ports);
+            self.media_commands(call);
+        }
+    }
+
+    /// A request was refused: the first INVITE at this branch, or a later offer.
+    pub(crate) fn media_of_failure(&mut self, key: Key<Context>, position: u8, m: Message<'_>) {
+        let Some(context) = self.contexts.get(key) else {
+            return;
+        };
+        if context.initial {
+            return self.media_branch_failed(key, position);
+        }
+        let media = context
+            .branches
+            .get(usize::from(position))
+            .and_then(|branch| branch.media);
+        let (Some(call_key), Some(media)) = (context.call, media) else {
+            return;
+        };
+        let transaction = match m.method() {
+            Method::Invite => Transaction::Invite,
+            Method::Prack => Transaction::Prack,
+            Method::Update => Transaction::Update,
+            _ => return,
+        };
+        let Some(call) = self.calls.get_mut(call_key) else {
+            return;
+        };
+        let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
+        if let Some(session) = &mut call.session {
+            let sender = if from_caller { Role::Caller } else { Role::Callee };
+            session.failed(media, sender, transaction, &mut *self.ports);
+        }
+        self.media_commands(call_key);
+    }
+
+    /// Hands the session's orders on to the packet side.
+    pub(crate) fn media_commands(&mut self, key: Key<Call>) {
+        let Some(call) = self.calls.get_mut(key) else {
+            return;
+        };
+        let Some(session) = &mut call.session else { return };
+        while let Some(command) = session.poll_command() {
+            if let Command::Open { .. } = &command {
+                call.relayed = true;
+            }
+            self.events.push_back(Event::Media(command));
+        }
+        if call.codec.as_deref() != session.codec() {
+            call.codec = session.codec().map(Box::from);
+        }
+    }
+
+    fn rewrite(
+        &mut self,
+        key: Key<Call>,
+        media: MediaBranch,
+        role: Role,
+        carrier: Carrier,
+        source: std::net::IpAddr,
+        m: Message<'_>,
+    ) -> Result<Body, u16> {
+        let Some(session) = self.calls.get_mut(key).and_then(|call| call.session.as_mut()) else {
+            return Ok(Body::Unchanged);
+        };
+        let sdp = if m.is_content_type("application/sdp") {
+            m.body()
+        } else {
+            &[]
+        };
+        self.scratch.body.clear();
+        let result = session.rewrite(
+            media,
+            role,
+            carrier,
+            source,
+            sdp,
+            &mut *self.ports,
+            &mut self.scratch.body,
+        );
+        self.media_commands(key);
+        match result {
+            Ok(Rewritten::Written) => Ok(Body::Rewritten),
+            Ok(Rewritten::Unchanged) => Ok(Body::Unchanged),
+            Err(Error::NoPorts(_)) => Err(503),
+            Err(Error::UnknownBranch(_)) => Ok(Body::Unchanged),
+            Err(_) => Err(488),
+        }
+    }
+}
+
+impl Call {
+    /// The media branch of a message inside a dialog, and who sent it.
+    fn media_branch(&self, m: Message<'_>) -> Option<(MediaBranch, Role)> {
+        let dialog = self.dialogs.get(self.dialog_of(m)?)?;
+        let from_caller = m.from().ok()?.tag()? == &*self.caller.tag;
+        Some((
+            dialog.media?,
+            if from_caller { Role::Caller } else { Role::Callee },
+        ))
+    }
+}
+
+fn context_media(
+    contexts: &mut crate::arena::Arena<Context>,
+    key: Key<Context>,
+    position: u8,
+    media: MediaBranch,
+) {
+    if let Some(branch) = contexts
+        .get_mut(key)
+        .and_then(|context| context.branches.get_mut(usize::from(position)))
+    {
+        branch.media = Some(media);
+    }
+}
+
+/// The address that a request's Contact names; `None` for a host name.
+fn claimed_address(m: Message<'_>) -> Option<std::net::IpAddr> {
+    if let Ok(Contacts::List(mut list)) = m.contacts() {
+        return list.next()?.ok()?.parsed_uri().ok()?.host.ip();
+    }
+    m.header(HeaderId::Contact)?;
+    None
+}
+
+fn request_carrier(method: Method<'_>) -> Option<Carrier> {
+    match method {
+        Method::Invite => Some(Carrier::Invite),
+        Method::Prack => Some(Carrier::Prack),
+        Method::Update => Some(Carrier::Update),
+        _ => None,
+    }
+}
+
+fn response_carrier(method: Method<'_>, status: u16) -> Option<Carrier> {
+    match (method, status) {
+        (Method::Invite, 101..200) => Some(Carrier::InviteProvisional),
+        (Method::Invite, 200..300) => Some(Carrier::InviteSuccess),
+        (Method::Prack, 200..300) => Some(Carrier::PrackSuccess),
+        (Method::Update, 200..300) => Some(Carrier::UpdateSuccess),
+        _ => None,
+    }
+}
