@@ -7,8 +7,9 @@
 //! 1. *Nothing latched*: the first valid packet of a plausible source latches and is passed on, so that no first word is lost.
 //! 2. *Latched, open*: the source is believed, and displaced only by the very address of the description, or by another
 //!    plausible one that sends [`CONFIRMATIONS`] consistent packets while this one is silent.
-//! 3. *Locked*, after as many consistent packets of its own: displaced only by a plausible source that continues the same
-//!    synchronisation source and sequence after a silence (a router that changed its mapping).
+//! 3. *Locked*, after as many consistent packets of its own: only 4 displaces it.
+//! 4. In 2 and 3, a plausible source that continues the same synchronisation source and sequence after a silence takes over at
+//!    once: a router has changed its mapping.
 //!
 //! New signalling (re-INVITE, UPDATE, an answer) takes a locked source back to state 2; one that changes the described address
 //! back to state 1, with the old source passed on for a moment ([`GRACE`]), so that its last packets do not latch again.
@@ -138,14 +139,15 @@ impl Latch {
             self.take(Source::new(now, source, exact, evidence));
             return Ok(Accepted::Latched);
         };
-        if current.locked {
-            if !current.is_continued_by(now, evidence) {
-                return Err(DropReason::SourceLocked);
-            }
+        if current.is_continued_by(now, evidence) {
             current.address = source;
             current.exact = exact;
             current.note(now, evidence);
+            self.candidate = None;
             return Ok(Accepted::Latched);
+        }
+        if current.locked {
+            return Err(DropReason::SourceLocked);
         }
         if exact && !current.exact {
             self.take(Source::new(now, source, exact, evidence));
