@@ -11,7 +11,7 @@ from . import machine
 
 HOST, PORT, CONTROL_PORT = "127.0.0.1", 5070, 2223
 DOMAIN, PASSWORD = "example.org", "bench"
-RELAY_PORTS = (10000, 59999)
+RELAY_PORTS = (8000, 65535)
 # Accounts u000000… and c000000…, where nothing else is asked for.
 ACCOUNTS = 1000
 # Seconds that the generator may take beyond its warm-up and window.
@@ -226,8 +226,16 @@ durable = {str(variant.durable).lower()}
 relay = "{'always' if variant.media else 'never'}"
 ports = "{RELAY_PORTS[0]}-{RELAY_PORTS[1]}"
 
+[limits]
+transactions = 4000000
+calls = 1000000
+
 [server]
 workers = {variant.workers or 1}
+media_workers = 1
+
+[log]
+level = "warn"
 """
 
 
