@@ -22,7 +22,7 @@
 //! The `owner` of a transaction is a number that means nothing here and comes back with each event.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -30,82 +30,26 @@ use crate::flow::Flow;
 use crate::message::{Index, Message};
 use crate::method::Method;
 use crate::outbox::Outbox;
-use crate::respond::Response;
-use crate::timer::{TimerId, TimerWheel};
+use crate::timer::TimerWheel;
 
 mod branch;
 mod client;
+mod config;
 mod hop;
 mod matching;
+mod receive;
 mod server;
+mod slot;
 
 pub use branch::Branch;
+pub use config::TransactionConfig;
 pub use matching::{NewRequest, Tag};
 
 use branch::BranchMint;
 use client::ClientTransaction;
 use matching::{Matcher, ServerMap};
 use server::ServerTransaction;
-
-/// The timers of RFC 3261 section 17 table 4, and the limits.
-#[derive(Clone, Debug)]
-pub struct TransactionConfig {
-    /// Round-trip time estimate; 500 ms. Timers A, B, E, F, G, H, J, L and M follow from it.
-    pub t1: Duration,
-    /// The longest interval between retransmissions of a non-INVITE request or of an INVITE response; 4 s.
-    pub t2: Duration,
-    /// How long a message stays in the network; 5 s. Timers I and K; timer D is 32 s or more whatever this is.
-    pub t4: Duration,
-    /// Timer C: how long a forwarded INVITE may ring without a further provisional response; more than 3 minutes (16.6). Then it
-    /// is cancelled. 185 s.
-    pub timer_c: Duration,
-    /// After which time an INVITE is answered 100 if there is no other response; 200 ms (17.2.1).
-    pub trying_after: Duration,
-    /// How long an accepted INVITE may wait for its next response before it is answered 408. More than timer C and 64*T1
-    /// together, so that a proxy's branches end first; 240 s.
-    pub invite_patience: Duration,
-    /// Which worker this is; the branches say so.
-    pub worker: u8,
-    /// How many transactions there may be at once; 200,000. At most 2^24.
-    pub max_transactions: usize,
-}
-
-impl Default for TransactionConfig {
-    fn default() -> Self {
-        Self {
-            t1: Duration::from_millis(500),
-            t2: Duration::from_secs(4),
-            t4: Duration::from_secs(5),
-            timer_c: Duration::from_secs(185),
-            trying_after: Duration::from_millis(200),
-            invite_patience: Duration::from_secs(240),
-            worker: 0,
-            max_transactions: 200_000,
-        }
-    }
-}
-
-impl TransactionConfig {
-    /// Timers B, F, H, J, L, M: 64*T1.
-    fn timeout(&self) -> Duration {
-        self.t1 * 64
-    }
-
-    /// Timer D: at least 32 s (17.1.1.2), and as long as the server's timer H.
-    fn timer_d(&self) -> Duration {
-        self.timeout().max(MIN_TIMER_D)
-    }
-
-    /// When the client's timer E reaches T2: from then on a 100 to a non-INVITE request is of use (RFC 4320 section 4.1).
-    fn non_invite_trying_after(&self) -> Duration {
-        let (mut sum, mut interval) = (Duration::ZERO, self.t1);
-        while interval < self.t2 && !interval.is_zero() {
-            sum += interval;
-            interval *= 2;
-        }
-        sum
-    }
-}
+use slot::{Machine, Transaction, client_mut, lookup, server_mut};
 
 /// Names a server transaction. After its end it names nothing, not even when its slot is used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -518,317 +462,6 @@ impl Transactions {
 /// What a transaction costs besides the message bytes it keeps.
 pub const TRANSACTION_BYTES: usize = 320;
 
-/// Receiving.
-impl Transactions {
-    fn new_request(&self, key: u64, m: &Message<'_>) -> NewRequest {
-        let merge = self.matcher.merge_key(m);
-        let merged = merge.is_some_and(|merge| self.merges.find(merge).is_some());
-        NewRequest {
-            key,
-            merge,
-            merged,
-            tag: self.matcher.tag(key),
-        }
-    }
-
-    fn receive_ack(&mut self, now: Instant, m: Message<'_>) -> Received {
-        let Some(key) = self.matcher.key(&m, Method::Invite) else {
-            return Received::Absorbed;
-        };
-        let Some(slot) = self.servers.find(key) else {
-            // The ACK to a response that was sent statelessly, with our tag, needs nothing more.
-            let tag = m.to().ok().and_then(|to| to.tag());
-            let ours = tag.is_some_and(|tag| tag == self.matcher.tag(key).as_str());
-            return if ours { Received::Absorbed } else { Received::Ack };
-        };
-        let Some(Machine::Server(server)) = self.transactions.get_mut(slot as usize).map(|t| &mut t.machine)
-        else {
-            return Received::Absorbed;
-        };
-        let received = server.acknowledged(&self.config, now);
-        self.settle(now, slot);
-        received
-    }
-
-    /// A CANCEL needs no transaction of its own: it is answered in the same way as often as it comes.
-    fn receive_cancel(&mut self, m: Message<'_>, flow: &Flow, out: &mut Outbox) -> Received {
-        let Some(key) = self.matcher.key(&m, Method::Invite) else {
-            return Received::Absorbed;
-        };
-        let Some(slot) = self.servers.find(key) else {
-            return Received::Cancel { invite: None };
-        };
-        let Some(transaction) = self.transactions.get_mut(slot as usize) else {
-            return Received::Absorbed;
-        };
-        let serial = transaction.serial;
-        let Machine::Server(server) = &mut transaction.machine else {
-            return Received::Absorbed;
-        };
-        let tag = self.matcher.tag(key);
-        out.push_with(flow, |bytes| {
-            Response::new(m, 200)
-                .to_tag(tag.as_str())
-                .source(flow.remote)
-                .write(bytes)
-        });
-        if !server.awaits_final() || std::mem::replace(&mut server.cancelled, true) {
-            return Received::Absorbed;
-        }
-        Received::Cancel {
-            invite: Some(ServerKey(Key { slot, serial })),
-        }
-    }
-
-    fn receive_response(&mut self, now: Instant, m: Message<'_>, flow: &Flow, out: &mut Outbox) -> Received {
-        let Some(slot) = self.find_client(&m) else {
-            return Received::StrayResponse;
-        };
-        let Some(transaction) = self.transactions.get_mut(slot as usize) else {
-            return Received::StrayResponse;
-        };
-        let (serial, owner) = (transaction.serial, transaction.owner);
-        let Machine::Client(client) = &mut transaction.machine else {
-            return Received::StrayResponse;
-        };
-        let Some(then) = client.responded(&self.config, now, &m, flow, &mut self.scratch, out) else {
-            return Received::StrayResponse;
-        };
-        if then.cancel {
-            self.send_cancel(now, slot, out);
-        }
-        self.settle(now, slot);
-        if then.pass_up {
-            Received::Response {
-                client: ClientKey(Key { slot, serial }),
-                owner,
-            }
-        } else {
-            Received::Absorbed
-        }
-    }
-
-    fn find_client(&self, m: &Message<'_>) -> Option<u32> {
-        let via = m.top_via().ok()?;
-        let branch = Branch::parse(via.branch?)?;
-        let slot = branch.slot()?;
-        let transaction = self.transactions.get(slot as usize)?;
-        self.branches
-            .is_genuine(&branch, slot, transaction.serial)
-            .then_some(slot)
-    }
-
-    /// Answers a retransmitted request with what was answered before.
-    fn repeat_response(&mut self, slot: u32, out: &mut Outbox) {
-        if let Some(Machine::Server(server)) = self.transactions.get(slot as usize).map(|t| &t.machine) {
-            server.repeat(&mut self.scratch, out);
-        }
-    }
-}
-
-/// Time and memory.
-impl Transactions {
-    fn fire(&mut self, now: Instant, slot: u32, out: &mut Outbox) {
-        let Some(transaction) = self.transactions.get_mut(slot as usize) else {
-            return;
-        };
-        transaction.timer = None;
-        let (key, owner) = (
-            Key {
-                slot,
-                serial: transaction.serial,
-            },
-            transaction.owner,
-        );
-        match &mut transaction.machine {
-            Machine::Server(server) => {
-                let tag = self.matcher.tag(server.key);
-                match server.fire(&self.config, now, tag, &mut self.scratch, out) {
-                    server::Fired::Nothing => {}
-                    server::Fired::Expired => {
-                        self.events.push_back(TransactionEvent::ServerExpired {
-                            server: ServerKey(key),
-                            owner,
-                        });
-                    }
-                    server::Fired::AckTimeout => {
-                        self.remove(slot);
-                        self.events.push_back(TransactionEvent::AckTimeout {
-                            server: ServerKey(key),
-                            owner,
-                        });
-                        return;
-                    }
-                }
-            }
-            Machine::Client(client) => match client.fire(&self.config, now, out) {
-                client::Fired::Nothing => {}
-                client::Fired::Cancel => self.send_cancel(now, slot, out),
-                client::Fired::Timeout => {
-                    self.remove(slot);
-                    self.events.push_back(TransactionEvent::ClientTimeout {
-                        client: ClientKey(key),
-                        owner,
-                    });
-                    return;
-                }
-            },
-        }
-        self.settle(now, slot);
-    }
-
-    fn send_cancel(&mut self, now: Instant, slot: u32, out: &mut Outbox) {
-        let Some(transaction) = self.transactions.get_mut(slot as usize) else {
-            return;
-        };
-        if let Machine::Client(client) = &mut transaction.machine {
-            client.send_cancel(&self.config, now, &mut self.scratch, out);
-        }
-    }
-
-    /// After a change: ends the transaction if it is over, else sets its timer anew.
-    fn settle(&mut self, now: Instant, slot: u32) {
-        let Some(transaction) = self.transactions.get(slot as usize) else {
-            return;
-        };
-        if transaction.due().is_some() {
-            return self.arm(now, slot);
-        }
-        let key = Key {
-            slot,
-            serial: transaction.serial,
-        };
-        let server = matches!(transaction.machine, Machine::Server(_));
-        let owner = self.remove(slot);
-        self.events.push_back(if server {
-            TransactionEvent::ServerEnded {
-                server: ServerKey(key),
-                owner,
-            }
-        } else {
-            TransactionEvent::ClientEnded {
-                client: ClientKey(key),
-                owner,
-            }
-        });
-    }
-
-    fn arm(&mut self, now: Instant, slot: u32) {
-        let Some(transaction) = self.transactions.get_mut(slot as usize) else {
-            return;
-        };
-        let Some(due) = transaction.due() else { return };
-        match transaction.timer {
-            Some((_, armed)) if armed == due => {}
-            timer => {
-                if let Some((id, _)) = timer {
-                    self.timers.cancel(id);
-                }
-                transaction.timer = Some((self.timers.schedule(now, due, slot), due));
-            }
-        }
-    }
-
-    fn insert(&mut self, owner: u64, machine: Machine) -> Result<Key, Overload> {
-        let limit = self.config.max_transactions.min(branch::MAX_SLOTS);
-        if self.transactions.len() >= limit {
-            return Err(Overload { limit });
-        }
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let slot = self.transactions.insert(Box::new(Transaction {
-            serial,
-            owner,
-            timer: None,
-            machine,
-        }));
-        Ok(Key {
-            slot: slot as u32,
-            serial,
-        })
-    }
-
-    fn remove(&mut self, slot: u32) -> u64 {
-        let transaction = self.transactions.remove(slot as usize);
-        if let Some((id, _)) = transaction.timer {
-            self.timers.cancel(id);
-        }
-        if let Machine::Server(server) = &transaction.machine {
-            self.servers.remove(server.key, slot);
-            if let Some(merge) = server.merge {
-                self.merges.remove(merge, slot);
-            }
-        }
-        transaction.owner
-    }
-
-    fn server(&self, key: ServerKey) -> Option<&ServerTransaction> {
-        match &lookup(&self.transactions, key.0)?.machine {
-            Machine::Server(server) => Some(server),
-            Machine::Client(_) => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Transaction {
-    serial: u32,
-    owner: u64,
-    /// The timer that is set, and for when.
-    timer: Option<(TimerId, Instant)>,
-    machine: Machine,
-}
-
-#[derive(Debug)]
-enum Machine {
-    Server(ServerTransaction),
-    Client(ClientTransaction),
-}
-
-impl Transaction {
-    /// When its next timer fires; `None` when it is over.
-    fn due(&self) -> Option<Instant> {
-        match &self.machine {
-            Machine::Server(server) => server.due(),
-            Machine::Client(client) => client.due(),
-        }
-    }
-
-    fn kept_bytes(&self) -> usize {
-        match &self.machine {
-            Machine::Server(server) => server.kept_bytes(),
-            Machine::Client(client) => client.kept_bytes(),
-        }
-    }
-}
-
-fn lookup(transactions: &Slab<Box<Transaction>>, key: Key) -> Option<&Transaction> {
-    transactions
-        .get(key.slot as usize)
-        .map(|t| &**t)
-        .filter(|t| t.serial == key.serial)
-}
-
-fn server_mut(transactions: &mut Slab<Box<Transaction>>, key: ServerKey) -> Option<&mut ServerTransaction> {
-    let transaction = transactions
-        .get_mut(key.0.slot as usize)
-        .filter(|t| t.serial == key.0.serial)?;
-    match &mut transaction.machine {
-        Machine::Server(server) => Some(server),
-        Machine::Client(_) => None,
-    }
-}
-
-fn client_mut(transactions: &mut Slab<Box<Transaction>>, key: ClientKey) -> Option<&mut ClientTransaction> {
-    let transaction = transactions
-        .get_mut(key.0.slot as usize)
-        .filter(|t| t.serial == key.0.serial)?;
-    match &mut transaction.machine {
-        Machine::Client(client) => Some(client),
-        Machine::Server(_) => None,
-    }
-}
-
 /// The message that was written last.
 fn last_message(out: &Outbox) -> &[u8] {
     match out.len() {
@@ -836,8 +469,6 @@ fn last_message(out: &Outbox) -> &[u8] {
         len => out.get(len - 1).1,
     }
 }
-
-const MIN_TIMER_D: Duration = Duration::from_secs(32);
 
 #[cfg(test)]
 mod tests;
