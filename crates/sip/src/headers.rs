@@ -1,6 +1,7 @@
 //! Typed views of header field values (RFC 3261, 20 and 25). Each is parsed when asked for and borrows the message.
 
 pub mod auth;
+pub mod date;
 pub mod name_addr;
 pub mod params;
 pub mod session;

@@ -16,6 +16,7 @@ pub use error::{Fault, Found, HeaderError, Invalid, ParseError, Problem};
 pub use index::{Index, limits};
 
 use crate::header_id::HeaderId;
+use crate::headers::date::parse_date;
 use crate::headers::{
     CSeq, Challenge, CommaList, Contacts, Credentials, NameAddr, RAck, ReasonValue, SessionExpires, Via,
     name_addr::ContactList, session::split_params,
@@ -25,6 +26,7 @@ use crate::text;
 use crate::uri::{Uri, UriError};
 use std::fmt;
 use std::ops::Range;
+use std::time::SystemTime;
 
 /// A view of one message.
 #[derive(Clone, Copy)]
@@ -328,9 +330,9 @@ impl<'a> Message<'a> {
         self.maybe(HeaderId::RAck, RAck::parse)
     }
 
-    /// Date as it stands.
-    pub fn date(&self) -> Result<Option<&'a str>, HeaderError> {
-        self.value(HeaderId::Date)
+    /// Date.
+    pub fn date(&self) -> Result<Option<SystemTime>, HeaderError> {
+        self.maybe(HeaderId::Date, parse_date)
     }
 
     /// Content-Type with its parameters as it stands.

@@ -79,6 +79,9 @@ impl<'a> Via<'a> {
             params: Params::new(params),
             raw,
         };
+        if has_empty_param(params) {
+            return Err("a parameter between semicolons");
+        }
         via.read_params()?;
         Ok(via)
     }
@@ -148,6 +151,16 @@ fn parse_protocol(raw: &str) -> Result<&str, &'static str> {
         return Err(EXPECTED);
     }
     Ok(rest)
+}
+
+/// True for two semicolons with nothing between; one too many at the end does no harm.
+fn has_empty_param(params: &str) -> bool {
+    let mut after_semicolon = false;
+    params.bytes().any(|byte| {
+        let is_empty = after_semicolon && byte == b';';
+        after_semicolon = byte == b';' || (after_semicolon && text::is_lws(byte));
+        is_empty
+    })
 }
 
 fn port_number(text: &str) -> Option<u16> {

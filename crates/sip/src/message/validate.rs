@@ -5,6 +5,7 @@ use super::error::{Found, Invalid, Problem};
 use super::{HeaderError, Message, limits};
 use crate::header_id::HeaderId;
 use crate::uri::Scheme;
+use std::net::IpAddr;
 
 /// Without these nothing can be answered or matched (RFC 3261, 8.1.1). Max-Forwards is missing here since RFC 2543
 /// did not know it.
@@ -78,6 +79,13 @@ impl Message<'_> {
         }
         self.validate_common()?;
         self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
+        // Where a proxy would send it: never to everybody (RFC 4475, 3.3.10).
+        if let Some(via) = self.vias().nth(1) {
+            let via = via.map_err(|e| header(e, "Bad Via"))?;
+            if via.host().ip().is_some_and(is_for_many) {
+                return Err(rule(400, "Bad Via", "a Via of one host", via.sent_by_host));
+            }
+        }
         Ok(())
     }
 
@@ -124,6 +132,13 @@ impl Message<'_> {
             });
         }
         Ok(())
+    }
+}
+
+fn is_for_many(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_broadcast() || address.is_multicast() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unspecified(),
     }
 }
 
