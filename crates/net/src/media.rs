@@ -8,12 +8,8 @@
 //! - [`Poller`] tells which sockets have packets, [`Waker`] interrupts it from another thread.
 //! - [`Pace`] says how long to nap between two polls, so that packets of many calls share one wake-up.
 //!
-//! The loop of a thread, with `poller`, `pace` and its calls:
-//!
-//! ```text
-//! poller.wait(timeout)  ->  for each token: socket.recv_from until it would block, socket.send_to
-//!                       ->  pace.nap(packets handled, now)
-//! ```
+//! The loop of a thread: `poller.wait`; for each token `recv_from` until it would block (a thread that was kept from
+//! running must catch up) and `send_to`; `pace.nap`.
 
 mod pace;
 mod poller;

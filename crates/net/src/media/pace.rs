@@ -4,6 +4,10 @@
 //! the packets of all calls that came in the meantime, and pays for one wake-up. The price is delay, at most [`NAP`]; so
 //! it naps only when enough packets come to share a wake-up, and otherwise sleeps in the poller, where the first packet
 //! wakes it at once and an idle thread costs nothing.
+//!
+//! On a virtual machine of two cores `examples/relay_loop.rs` finds 16, 9 and 11 µs per packet at 100, 300 and 500 calls
+//! without naps and 11, 6 and 5 µs with them; at 20 calls a nap after every poll costs half as much again as none.
+//! Reading several packets of one socket with `recvmmsg` gains nothing: there is one in 20 ms.
 
 use std::time::{Duration, Instant};
 
