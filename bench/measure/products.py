@@ -66,8 +66,10 @@ class Workshop:
     def build(self, package):
         """Builds a package of this workspace for release; gives the path of the program."""
         command = ["cargo", "build", "--release", "--quiet", "--package", package, "--message-format=json"]
-        output = subprocess.run(command, cwd=self.root, check=True, stdout=subprocess.PIPE, text=True).stdout
-        built = [json.loads(line).get("executable") for line in output.splitlines()]
+        result = subprocess.run(command, cwd=self.root, stdout=subprocess.PIPE, text=True)
+        if result.returncode != 0:
+            raise machine.Failure(f"{package} does not build; see cargo's messages above")
+        built = [json.loads(line).get("executable") for line in result.stdout.splitlines()]
         return next(path for path in built if path and pathlib.Path(path).name == package)
 
     def contenders(self, only):

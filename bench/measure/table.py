@@ -6,6 +6,8 @@ import sys
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 # Part of the units that may fail before a figure is called unsound.
 FAILURES_ALLOWED = 0.001
+# Microseconds that one unit in a hundred may begin late in an open loop.
+LATENESS_ALLOWED = 20_000
 MEMORY_BAR = 600
 SCALING_BAR = 1.15
 
@@ -38,6 +40,8 @@ class Results:
         total = report["completed_total"] + report["failed"]
         if report["completed"] == 0 or report["failed"] > FAILURES_ALLOWED * total:
             return f"{report['failed']} of {total} failed: {report['failures']}"
+        if (report["lateness_us"]["p99"] or 0) > LATENESS_ALLOWED:
+            return f"the generator was late by {report['lateness_us']['p99'] / 1000:.0f} ms: the machine is not quiet"
         if unit.challenged is not None and not product.startswith("bare"):
             expected = report["completed_total"] if unit.challenged else 0
             if abs(report["challenged"] - expected) > FAILURES_ALLOWED * total + 64:
