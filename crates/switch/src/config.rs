@@ -11,8 +11,8 @@ use crate::keepalive::KeepaliveConfig;
 /// Settings of one [`Switch`](crate::Switch). Every worker of a service has the same ones.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The address written into Via, Record-Route and SDP instead of the local one (a service behind a 1:1 NAT).
-    pub advertise: Option<IpAddr>,
+    /// The address written into Via, Record-Route and SDP instead of the local one (a service behind a 1:1 NAT): at most one per family.
+    pub advertise: Vec<IpAddr>,
     /// Timer C (RFC 3261 16.6 step 11, more than 3 minutes): how long an INVITE may ring without news.
     pub timer_c: Duration,
     /// Max-Forwards put into requests that have none (RFC 3261 16.6 step 3).
@@ -46,7 +46,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            advertise: None,
+            advertise: Vec::new(),
             timer_c: Duration::from_secs(185),
             max_forwards: 70,
             max_breadth: 60,

@@ -68,7 +68,7 @@ pub(crate) struct Branch {
     /// What it is doing.
     pub(crate) state: BranchState,
     /// The addresses that are left to try (RFC 3263).
-    pub(crate) resolution: Option<Box<crate::resolve::Resolution>>,
+    pub(crate) resolution: Option<Box<sip::resolve::Resolution>>,
     /// Branch of the call's media session.
     pub(crate) media: Option<media::Branch>,
 }

@@ -27,7 +27,7 @@ pub enum Event {
         /// Names the question in the answer.
         id: DnsId,
         /// What to look up.
-        query: crate::resolve::Query,
+        query: sip::resolve::Query,
     },
     /// Write to the store. With a ticket, [`Switch::handle_stored`](crate::Switch::handle_stored) is to be told how it went.
     Store {

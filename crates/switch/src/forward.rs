@@ -257,12 +257,13 @@ impl Switch {
 
     /// What a message out over `flow` says in Via and Record-Route about where we are.
     pub(crate) fn sent_by(&self, flow: &Flow) -> SocketAddr {
-        match self.shared.config.advertise {
-            Some(address) if address.is_ipv4() == flow.local.is_ipv4() => {
-                SocketAddr::new(address, flow.local.port())
-            }
-            _ => flow.local,
-        }
+        let advertised = self
+            .shared
+            .config
+            .advertise
+            .iter()
+            .find(|ip| ip.is_ipv4() == flow.local.is_ipv4());
+        advertised.map_or(flow.local, |ip| SocketAddr::new(*ip, flow.local.port()))
     }
 
     /// The breadth that a request brings (RFC 5393 5.3).

@@ -36,12 +36,3 @@ pub use event::{Change, DnsId, Event, Ticket};
 pub use location::Location;
 pub use record::{CallInfo, CallRecord, CallState, EndedBy, Traffic};
 pub use switch::{Clock, Shared, Switch};
-
-pub mod resolve {
-    #[derive(Debug)]
-    pub struct Query;
-    pub enum Answer {
-        Failed,
-    }
-    pub struct Resolution;
-}

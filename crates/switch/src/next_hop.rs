@@ -1,17 +1,22 @@
-//! Where a request goes that is not for a binding: the next hop's URI becomes an address (RFC 3263, RFC 3261 18.1.1), the
-//! address a flow.
+//! Where a request goes that is not for a binding: the next hop's URI becomes a list of addresses (RFC 3263), an address becomes
+//! a flow, and one that fails is followed by the next.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use sip::{Flow, Message, Uri};
+use sip::resolve::{Answer, Next, Reach, Resolution, Target};
+use sip::{Flow, Message, Transport, Uri};
+use smallvec::SmallVec;
 
 use crate::arena::Key;
 use crate::context::Context;
+use crate::event::{DnsId, Event};
+use crate::proxy::with_branch;
 use crate::route::Route;
-use crate::switch::Switch;
+use crate::switch::{Lookup, Switch, TimerKey};
 
 impl Switch {
-    /// Finds the address of a branch's target and sends there, or asks the DNS first.
+    /// Finds the addresses of a branch's target and sends to the first, or asks the DNS before.
     pub(crate) fn resolve_target(
         &mut self,
         now: Instant,
@@ -20,27 +25,153 @@ impl Switch {
         m: Message<'_>,
         route: &Route<'_>,
     ) {
+        let random = self.random();
         let Some(context) = self.contexts.get(key) else {
             return;
         };
         let uri = context.targets[usize::from(position)].uri.as_deref();
         // RFC 3261 16.6 step 7: the first Route value, else the Request-URI.
         let next = route.next.map(|next| next.uri).or(uri).unwrap_or(m.request_uri());
-        let inward = context.flow;
-        match self.numeric_flow(next, &inward) {
-            Some(flow) => self.send_branch(now, key, position, m, route, &flow),
-            None => self.branch_done(key, position, 404),
+        let outbound = &self.shared.config.outbound;
+        let mut transports = SmallVec::<[Transport; 4]>::new();
+        for (transport, _) in outbound {
+            if !transports.contains(transport) {
+                transports.push(*transport);
+            }
+        }
+        let reach = Reach {
+            transports: &transports,
+            ipv4: outbound.iter().any(|(_, local)| local.is_ipv4()),
+            ipv6: outbound.iter().any(|(_, local)| local.is_ipv6()),
+            large: m.bytes().len() + ADDED_BYTES > DATAGRAM_LIMIT,
+        };
+        let resolution = Uri::parse(next)
+            .map_err(|error| error.status())
+            .and_then(|uri| Resolution::new(&uri, &reach, random).map_err(|error| error.status()));
+        match resolution {
+            Ok(resolution) => {
+                with_branch(&mut self.contexts, key, position, |branch| {
+                    branch.resolution = Some(Box::new(resolution))
+                });
+                self.advance(now, key, position, None);
+            }
+            Err(status) => self.branch_done(key, position, status),
         }
     }
 
-    /// The DNS answered.
-    pub fn handle_dns(&mut self, _now: Instant, id: crate::DnsId, _answer: crate::resolve::Answer) {
-        self.lookups.remove(&id);
+    /// Takes the next step of a branch's resolution: sends to the next address, asks the next questions, or gives up: with the
+    /// status that the `last` address ended in, if there was one.
+    fn advance(&mut self, now: Instant, key: Key<Context>, position: u8, last: Option<u16>) {
+        let failed = &self.failed_targets;
+        let Some(context) = self.contexts.get_mut(key) else {
+            return;
+        };
+        let inward = context.flow;
+        let Some(branch) = context.branches.get_mut(usize::from(position)) else {
+            return;
+        };
+        let Some(resolution) = &mut branch.resolution else {
+            return;
+        };
+        match resolution.next_target(|target| failed.contains(now, target)) {
+            Next::Target(target) => {
+                let Some(flow) = self.flow_to(target.transport, target.address, &inward) else {
+                    return self.branch_done(key, position, 503);
+                };
+                // Taken out for the while: sending does not need the context's copy.
+                let Some(request) = self
+                    .contexts
+                    .get_mut(key)
+                    .and_then(|context| context.request.take())
+                else {
+                    return;
+                };
+                let m = request.message();
+                let route = Route::of(m, &self.shared.directory, &self.shared.secret);
+                self.send_branch(now, key, position, m, &route, &flow);
+                if let Some(context) = self.contexts.get_mut(key) {
+                    context.request = Some(request);
+                }
+            }
+            Next::Pending => {
+                while let Some(query) = resolution.poll_query() {
+                    self.counter += 1;
+                    let id = DnsId(self.counter);
+                    let timer =
+                        self.timers
+                            .schedule(now, now + self.shared.config.dns_timeout, TimerKey::Lookup(id));
+                    self.lookups.insert(
+                        id,
+                        Lookup {
+                            context: key,
+                            position,
+                            query: query.clone(),
+                            timer,
+                        },
+                    );
+                    self.events.push_back(Event::Dns { id, query });
+                }
+            }
+            Next::Exhausted(error) => self.branch_done(key, position, last.unwrap_or(error.status())),
+        }
     }
 
-    /// Sends to the next address of the target, if there is one and nobody cancelled.
-    pub(crate) fn try_next_address(&mut self, _now: Instant, _key: Key<Context>, _position: u8) -> bool {
-        false
+    /// The DNS answered. Answers to questions that are no longer open are ignored.
+    pub fn handle_dns(&mut self, now: Instant, id: DnsId, answer: Answer) {
+        let Some(lookup) = self.lookups.remove(&id) else {
+            return;
+        };
+        self.timers.cancel(lookup.timer);
+        let mut waits = false;
+        with_branch(&mut self.contexts, lookup.context, lookup.position, |branch| {
+            waits = branch.state == crate::context::BranchState::Resolving;
+            if let Some(resolution) = &mut branch.resolution {
+                resolution.handle_answer(&lookup.query, answer);
+            }
+        });
+        if waits {
+            self.advance(now, lookup.context, lookup.position, None);
+            self.conclude(now, lookup.context);
+        }
+        self.settle(now);
+    }
+
+    /// The address in use has failed: notes it, and sends to the next one of the target, if there is one and nobody cancelled.
+    pub(crate) fn try_next_address(
+        &mut self,
+        now: Instant,
+        key: Key<Context>,
+        position: u8,
+        status: u16,
+    ) -> bool {
+        let Some(context) = self.contexts.get_mut(key) else {
+            return false;
+        };
+        let cancelled = context.cancelled || context.finished.is_some();
+        let Some(branch) = context.branches.get_mut(usize::from(position)) else {
+            return false;
+        };
+        if cancelled || branch.resolution.is_none() {
+            return false;
+        }
+        if let Some(flow) = branch
+            .client
+            .take()
+            .and_then(|client| self.transactions.client_flow(client))
+        {
+            self.failed_targets.insert(
+                now,
+                Target {
+                    transport: flow.transport,
+                    address: flow.remote,
+                },
+                None,
+            );
+        }
+        branch.state = crate::context::BranchState::Resolving;
+        self.advance(now, key, position, Some(status));
+        // `advance` has ended the branch when there was nothing left.
+        true
     }
 
     /// The flow to a URI that names an address, from the side that `inward` came in by where that fits.
@@ -50,27 +181,21 @@ impl Switch {
         let transport = uri
             .params
             .value("transport")
-            .and_then(sip::Transport::from_param)
-            .unwrap_or(sip::Transport::Udp);
+            .map_or(Some(Transport::Udp), Transport::from_param)?;
         self.flow_to(
             transport,
-            std::net::SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())),
+            SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())),
             inward,
         )
     }
 
     /// A flow to an address: from the local address that the request came in by, where family and transport allow, or else from
     /// the first of ours that fits.
-    fn flow_to(
-        &self,
-        transport: sip::Transport,
-        remote: std::net::SocketAddr,
-        inward: &Flow,
-    ) -> Option<Flow> {
-        let fits = |(known, local): &&(sip::Transport, std::net::SocketAddr)| {
+    fn flow_to(&self, transport: Transport, remote: SocketAddr, inward: &Flow) -> Option<Flow> {
+        let outbound = &self.shared.config.outbound;
+        let fits = |(known, local): &&(Transport, SocketAddr)| {
             *known == transport && local.is_ipv4() == remote.is_ipv4()
         };
-        let outbound = &self.shared.config.outbound;
         let same = outbound
             .iter()
             .filter(fits)
@@ -84,3 +209,9 @@ impl Switch {
         })
     }
 }
+
+/// About what forwarding adds to a request: Via, Record-Route with a token, Max-Breadth.
+const ADDED_BYTES: usize = 350;
+
+/// Above this a request does not go over UDP where there is a choice (RFC 3261 18.1.1: the path's MTU is not known, so 1300).
+const DATAGRAM_LIMIT: usize = 1300;

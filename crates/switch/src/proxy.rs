@@ -209,7 +209,7 @@ impl Switch {
                 }
             }
             200..300 => self.success(now, key, position, flow, m),
-            503 if self.try_next_address(now, key, position) => {}
+            503 if self.try_next_address(now, key, position, 503) => {}
             _ => self.failure(now, key, position, m),
         }
         self.conclude(now, key);
@@ -311,8 +311,10 @@ impl Switch {
             .get(key)
             .and_then(|context| context.branches.get(usize::from(position)));
         let current = branch.is_some_and(|b| b.client == Some(client) && b.state != BranchState::Done);
-        if current && !self.try_next_address(now, key, position) {
-            self.branch_done(key, position, status);
+        if current {
+            if !self.try_next_address(now, key, position, status) {
+                self.branch_done(key, position, status);
+            }
             self.conclude(now, key);
         }
     }

@@ -3,6 +3,8 @@
 /// One call, from the first INVITE to its end. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallRecord {
+    /// Names the record: unique in the service.
+    pub id: u64,
     /// Call-ID of the caller's INVITE.
     pub call_id: String,
     /// The caller: the address-of-record of the From header, `user@domain`.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
-use sip::timer::TimerWheel;
+use sip::resolve::FailedTargets;
+use sip::timer::{TimerId, TimerWheel};
 use sip::transaction::{TransactionConfig, Transactions};
 use sip::{Edits, Flow, Index, Message, Outbox};
 
@@ -56,13 +57,15 @@ pub struct Switch {
     pub(crate) timers: TimerWheel<TimerKey>,
     pub(crate) outbox: Outbox,
     pub(crate) events: VecDeque<Event>,
-    pub(crate) lookups: HashMap<DnsId, (Key<Context>, u8)>,
+    pub(crate) lookups: HashMap<DnsId, Lookup>,
+    pub(crate) failed_targets: FailedTargets,
     pub(crate) auth: Authenticator,
     pub(crate) scratch: Scratch,
     registrar: Registrar,
     keepalive: Keepalive,
     tickets: HashMap<Ticket, Waiting>,
-    counter: u64,
+    pub(crate) counter: u64,
+    seed: [u8; 16],
     index: Index,
 }
 
@@ -73,6 +76,14 @@ pub(crate) enum TimerKey {
     Lookup(DnsId),
     /// A call's end waited long enough for the relay's counters and the store.
     Ending(Key<Call>),
+}
+
+/// A question to the DNS that is open.
+pub(crate) struct Lookup {
+    pub(crate) context: Key<Context>,
+    pub(crate) position: u8,
+    pub(crate) query: sip::resolve::Query,
+    pub(crate) timer: TimerId,
 }
 
 /// What waits for the store.
@@ -157,6 +168,7 @@ impl Switch {
             outbox: Outbox::new(),
             events: VecDeque::new(),
             lookups: HashMap::new(),
+            failed_targets: FailedTargets::new(FAILED_TARGETS),
             auth: Authenticator::new(Arc::clone(&shared.auth), Arc::clone(&shared.directory), worker),
             scratch: Scratch::default(),
             registrar,
@@ -172,6 +184,7 @@ impl Switch {
             ),
             tickets: HashMap::new(),
             counter: 0,
+            seed,
             index: Index::new(),
             shared,
         }
@@ -245,7 +258,7 @@ impl Switch {
         self.transactions.handle_timeout(now, &mut self.outbox);
         while let Some(timer) = self.timers.pop(now) {
             match timer {
-                TimerKey::Lookup(id) => self.handle_dns(now, id, crate::resolve::Answer::Failed),
+                TimerKey::Lookup(id) => self.handle_dns(now, id, sip::resolve::Answer::Failed),
                 TimerKey::Ending(call) => self.ending_timeout(now, call),
             }
         }
@@ -253,6 +266,15 @@ impl Switch {
         self.forget_bindings(removed);
         self.keepalive
             .handle_timeout(now, self.clock.unix(now), &mut self.outbox);
+        self.settle(now);
+    }
+
+    /// Ends every answered call, with a reason for people.
+    pub fn hang_up_all(&mut self, now: Instant, reason: &str) {
+        let calls: Vec<_> = self.calls.iter().map(|(key, _)| key).collect();
+        for call in calls {
+            self.hang_up_both(now, call, reason);
+        }
         self.settle(now);
     }
 
@@ -329,6 +351,14 @@ impl Switch {
         self.counter
     }
 
+    /// A number that cannot be guessed, for the choice among targets of equal rank.
+    pub(crate) fn random(&mut self) -> u64 {
+        use std::hash::Hasher;
+        let mut hasher = siphasher::sip::SipHasher13::new_with_key(&self.seed);
+        hasher.write_u64(self.next_number());
+        hasher.finish()
+    }
+
     /// Passes on what the transactions have to say since.
     pub(crate) fn settle(&mut self, now: Instant) {
         while let Some(event) = self.transactions.poll_event() {
@@ -336,6 +366,9 @@ impl Switch {
         }
     }
 }
+
+/// Addresses that are remembered to have failed.
+const FAILED_TARGETS: usize = 1024;
 
 /// How much longer than timer C a server transaction waits for its branches: they have 64*T1 more to end in.
 const INVITE_MARGIN: std::time::Duration = std::time::Duration::from_secs(50);
