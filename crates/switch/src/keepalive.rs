@@ -188,7 +188,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
     use crate::location::BindingParts;
-    use crate::location::tests::{flow, parts};
+    use crate::location::tests::{beginning, flow, parts};
     use sip::MessageBuf;
 
     const UNIX: u64 = 2_000_000_000;
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_binding_is_kept_alive_once_per_interval_whichever_worker() {
-        let start = Instant::now();
+        let start = beginning();
         let location = location(2000);
         let mut times = vec![Vec::new(); 2000];
         for worker in 0..3 {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn they_are_spread_over_the_interval() {
-        let start = Instant::now();
+        let start = beginning();
         let location = location(10_000);
         let sent = run(
             &mut keepalive(&location, 0, 1, start),
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_slept_makes_no_burst() {
-        let start = Instant::now();
+        let start = beginning();
         let location = location(5000);
         let mut keepalive = keepalive(&location, 0, 1, start);
         let mut out = Outbox::new();
@@ -310,7 +310,7 @@ mod tests {
         ] {
             location.restore(&parts);
         }
-        let start = Instant::now();
+        let start = beginning();
         let sent = run(
             &mut keepalive(&Arc::new(location), 0, 1, start),
             start,
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_keepalive_is_a_request_whose_answer_is_recognised() {
         let location = location(1);
-        let start = Instant::now();
+        let start = beginning();
         let mut keepalive = keepalive(&location, 0, 1, start);
         let mut out = Outbox::new();
         keepalive.handle_timeout(start + Duration::from_secs(25), UNIX, &mut out);
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn crlf_and_none_can_be_chosen() {
         let location = location(1);
-        let start = Instant::now();
+        let start = beginning();
         let later = start + Duration::from_secs(25);
         let mut out = Outbox::new();
         let config = KeepaliveConfig {

@@ -9,6 +9,12 @@ use super::*;
 
 const NOW: u64 = 2_000_000_000;
 
+/// Where a test's time starts.
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
+pub(crate) fn beginning() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 fn location() -> Location {
     Location::new(*b"sixteen bytes ok")
 }
