@@ -206,6 +206,7 @@ impl Resolver {
     }
 
     /// Asks, and calls `reply` with the answer exactly once, from another thread, or from this one when too many wait.
+    /// When the last `Resolver` is dropped, those who still wait hear nothing.
     pub fn query(&self, query: Query, reply: impl FnOnce(Answer) + Send + 'static) {
         if let Err(error) = self.requests.try_send(Request {
             query,

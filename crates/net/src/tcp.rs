@@ -71,7 +71,7 @@ pub struct TcpOptions {
     pub connect: Duration,
     /// Time for a connection that is being closed: to write what is queued, and for the peer to notice.
     pub linger: Duration,
-    /// Connections in all.
+    /// Accepted connections in all, and as many opened ones.
     pub connections: usize,
     /// Accepted connections from one source: an IPv4 address or an IPv6 /64.
     pub per_source: usize,

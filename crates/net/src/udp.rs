@@ -1,8 +1,9 @@
 //! UDP sockets that are read and written in batches.
 //!
-//! A worker waits until its [`UdpSocket`] is ready (it implements [`AsRawFd`], for `tokio::io::unix::AsyncFd`; wait for
-//! `READABLE | ERROR`), calls [`UdpSocket::recv_batch`] until it would block, handles each [`Datagram`], and sends what
-//! became of them with [`UdpSocket::send_batch`]. Both are one system call per [`BATCH`] datagrams.
+//! Sockets are bound before the workers start ([`UdpSocket::bind_group`]); each worker makes its own an
+//! [`AsyncUdpSocket`], waits for it ([`AsyncUdpSocket::wait`]), reads a batch ([`AsyncUdpSocket::recv_batch`]), handles
+//! each [`Datagram`], and sends what became of them ([`AsyncUdpSocket::send_batch`]). Reading and sending are one system
+//! call per [`BATCH`] datagrams.
 //!
 //! - A datagram knows the local address that it was sent to, also on a wildcard socket (`IP_PKTINFO`), and an answer
 //!   leaves from the address that it names.
@@ -16,6 +17,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    time::Duration,
 };
 
 use socket2::{Socket, Type};
@@ -26,9 +28,11 @@ use crate::{
 };
 
 mod batch;
+mod registered;
 mod unreachable;
 
 pub use batch::{Datagram, MAX_REFUSED, RecvBatch, SendBatch};
+pub use registered::AsyncUdpSocket;
 pub use unreachable::Unreachable;
 
 /// What a socket is made with.
@@ -102,6 +106,11 @@ impl UdpSocket {
             .collect()
     }
 
+    /// Hands the socket to the tokio runtime that this is called in.
+    pub fn into_async(self) -> io::Result<AsyncUdpSocket> {
+        AsyncUdpSocket::new(self)
+    }
+
     /// The address that the socket is bound to; a wildcard if it was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -117,8 +126,8 @@ impl UdpSocket {
     /// unspecified one leaves the choice to the routing table; the port is the socket's).
     ///
     /// Returns how many were dealt with: sent, or refused by the system and then to be found in
-    /// [`SendBatch::refused`]. Fewer than given means that the kernel's buffer is full: wait until the socket is
-    /// writable, then go on with the rest.
+    /// [`SendBatch::refused`]. Fewer than given means that the kernel's buffer is full: go on with the rest after
+    /// [`SEND_PAUSE`].
     pub fn send_batch<'a>(
         &self,
         batch: &mut SendBatch,
@@ -127,8 +136,7 @@ impl UdpSocket {
         batch.send(self.socket.as_raw_fd(), self.local, messages.into_iter())
     }
 
-    /// Takes the oldest ICMP error, `None` when there is none. To be called until then when the socket is ready for
-    /// `ERROR`, and after a batch with [`SendBatch::refused`].
+    /// Takes the oldest ICMP error, `None` when there is none. To be called until then.
     pub fn recv_unreachable(&self) -> Option<Unreachable> {
         unreachable::receive(self.socket.as_raw_fd())
     }
@@ -177,6 +185,9 @@ pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Default of [`UdpOptions::send_buffer`].
 pub const SEND_BUFFER: usize = 1 << 20;
+
+/// How long to wait before what a full kernel buffer did not take is tried again.
+pub const SEND_PAUSE: Duration = Duration::from_millis(1);
 
 /// Default of [`UdpOptions::dscp`]: class selector 3, which telephones ship with for signalling (RFC 4594 would have CS5).
 pub const DSCP_SIGNALLING: u8 = 24;

@@ -31,6 +31,8 @@ pub(super) struct State {
     first_id: u64,
     opened: u64,
     connections: HashMap<Id, Entry>,
+    /// How many of them were accepted.
+    accepted: usize,
     by_remote: HashMap<SocketAddr, Id>,
     per_source: HashMap<IpAddr, usize>,
     pub(super) inbox: Inbox,
@@ -65,6 +67,7 @@ impl Shared {
             first_id,
             opened: 0,
             connections: HashMap::new(),
+            accepted: 0,
             by_remote: HashMap::new(),
             per_source: HashMap::new(),
             inbox: Inbox::new(),
@@ -228,7 +231,10 @@ impl State {
     }
 
     fn insert(&mut self, remote: SocketAddr, source: Option<IpAddr>) -> Result<Id, OpenError> {
-        if self.connections.len() >= self.options.connections {
+        // Counted apart: strangers who hold all the connections they may must not keep us from opening ours.
+        let opened = self.connections.len() - self.accepted;
+        let count = if source.is_some() { self.accepted } else { opened };
+        if count >= self.options.connections {
             return Err(OpenError::TooMany(self.options.connections));
         }
         if let Some(source) = source {
@@ -237,6 +243,7 @@ impl State {
                 return Err(OpenError::TooManyFromSource(self.options.per_source));
             }
             *count += 1;
+            self.accepted += 1;
         }
         self.opened += 1;
         let id = Id(NonZeroU64::MIN.saturating_add(self.first_id + self.opened - 1));
@@ -259,12 +266,13 @@ impl State {
         if self.by_remote.get(&entry.remote) == Some(&id) {
             self.by_remote.remove(&entry.remote);
         }
-        if let Some(source) = entry.source
-            && let Some(count) = self.per_source.get_mut(&source)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_source.remove(&source);
+        if let Some(source) = entry.source {
+            self.accepted -= 1;
+            if let Some(count) = self.per_source.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    self.per_source.remove(&source);
+                }
             }
         }
         Some(entry)
@@ -317,3 +325,16 @@ fn source_of(ip: IpAddr) -> IpAddr {
 
 /// Capacity of a connection's empty queue that is kept.
 const KEPT_QUEUE: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_source_and_an_ipv4_address_is_one() {
+        let source = |text: &str| source_of(text.parse().expect("an address"));
+        assert_eq!(source("2001:db8:1:2:3:4:5:6"), source("2001:db8:1:2:ffff::1"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+    }
+}

@@ -337,13 +337,23 @@ fn a_source_gets_its_share_of_connections_and_no_more() {
 #[test]
 fn more_connections_than_allowed_are_not_opened() {
     run(async {
-        let worker = Worker::new(TcpOptions {
+        let mut worker = Worker::new(TcpOptions {
             connections: 1,
             ..Default::default()
         });
-        worker.connections.connect(None, worker.address).expect("room");
+        let _stranger = TcpStream::connect(worker.address).await.expect("connected");
+        worker.opened().await;
+        let mut second = TcpStream::connect(worker.address).await.expect("connected");
+        assert!(
+            matches!(second.read(&mut [0; 1]).await, Ok(0) | Err(_)),
+            "it is closed at once"
+        );
+        // Strangers do not take the place of our own.
+        let other = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let remote = other.local_addr().expect("an address");
+        worker.connections.connect(None, remote).expect("room");
         assert_eq!(
-            worker.connections.connect(None, worker.address),
+            worker.connections.connect(None, remote),
             Err(OpenError::TooMany(1))
         );
     });

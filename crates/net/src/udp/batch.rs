@@ -62,6 +62,10 @@ impl RecvBatch {
         self.count == 0
     }
 
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+    }
+
     /// The datagrams in the order of their arrival.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
         self.received[..self.count]

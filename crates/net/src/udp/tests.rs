@@ -17,9 +17,7 @@ fn bind(text: &str) -> UdpSocket {
 
 fn peer(text: &str) -> StdSocket {
     let socket = StdSocket::bind(text).expect("a peer");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket
 }
 
@@ -222,3 +220,54 @@ fn a_group_shares_the_peers_among_its_sockets() {
     assert_eq!(counts.iter().sum::<usize>(), 128);
     assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
 }
+
+#[test]
+fn a_task_wakes_for_datagrams_and_for_errors_and_then_sleeps_again() {
+    use tokio::{runtime, time::timeout};
+
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async {
+            let closed = bind("127.0.0.1:0").local_addr();
+            let socket = bind("127.0.0.1:0").into_async().expect("registered");
+            let (local, mut batch) = (socket.local_addr(), RecvBatch::new());
+            let peer = peer("127.0.0.1:0");
+            for round in 0..3 {
+                for _ in 0..BATCH + 1 {
+                    peer.send_to(b"hello", local).expect("sent");
+                }
+                timeout(PATIENCE, socket.wait())
+                    .await
+                    .expect("awake")
+                    .expect("ready");
+                assert_eq!(
+                    socket.recv_batch(&mut batch).expect("a batch"),
+                    BATCH,
+                    "round {round}"
+                );
+                assert_eq!(socket.recv_batch(&mut batch).expect("a batch"), 1);
+                assert_eq!(socket.recv_batch(&mut batch).expect("no batch"), 0);
+                assert!(
+                    timeout(Duration::from_millis(10), socket.wait()).await.is_err(),
+                    "nothing has arrived"
+                );
+
+                socket.send_batch(&mut SendBatch::new(), [(local, closed, b"anybody".as_slice())]);
+                timeout(PATIENCE, socket.wait())
+                    .await
+                    .expect("awake")
+                    .expect("ready");
+                assert_eq!(socket.recv_unreachable().expect("an error").remote, closed);
+                assert!(socket.recv_unreachable().is_none());
+                assert_eq!(socket.recv_batch(&mut batch).expect("no batch"), 0);
+                assert!(
+                    timeout(Duration::from_millis(10), socket.wait()).await.is_err(),
+                    "nothing has arrived"
+                );
+            }
+        });
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
