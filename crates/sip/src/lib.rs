@@ -5,6 +5,7 @@
 //! [`Response`](respond::Response); both leave what they do not understand byte for byte as it came.
 #![forbid(unsafe_code)]
 
+pub mod dialog;
 pub mod digest;
 pub mod edit;
 pub mod flow;
@@ -14,6 +15,7 @@ pub mod headers;
 pub mod message;
 pub mod method;
 pub mod outbox;
+pub mod resolve;
 pub mod respond;
 pub mod status;
 pub mod timer;
