@@ -12,7 +12,9 @@ mod via;
 pub(crate) use via::source_changes;
 
 use crate::header_id::HeaderId;
+use crate::headers::CommaList;
 use crate::message::Message;
+use crate::text::offset_in;
 use smallvec::SmallVec;
 use std::fmt;
 use std::io::Write;
@@ -68,7 +70,7 @@ impl Edits {
         let position = m
             .index()
             .first(id)
-            .or_else(|| m.headers().position(|h| h.id != HeaderId::Via));
+            .or_else(|| m.index().first_other_than(HeaderId::Via));
         let at = position.map_or(m.index().headers_end(), |p| m.header_ranges(p).line.start);
         self.insert(at, true, |out| {
             write_line(out, id.into(), write);
@@ -127,41 +129,33 @@ impl Edits {
     /// Drops the first value of a list header field (Via, Route), with its line if it is alone there. Called again, the
     /// next one. Beyond the last it does nothing.
     pub fn pop_value(&mut self, m: Message<'_>, id: HeaderId) {
-        let already = self
-            .popped
-            .iter()
-            .find(|(popped, _)| *popped == id)
-            .map_or(0, |(_, count)| *count);
-        let mut skip = already;
+        let mut skip = match self.popped.iter_mut().find(|(popped, _)| *popped == id) {
+            Some((_, count)) => {
+                *count += 1;
+                *count - 1
+            }
+            None => {
+                self.popped.push((id, 1));
+                0
+            }
+        };
         for position in m.index().positions(id) {
-            let ranges = m.header_ranges(position);
-            let Ok(value) = m.header_at(position).text() else {
-                if skip == 0 {
-                    self.remove(m, position);
-                    break;
+            // A line that is not UTF-8 counts as one value.
+            let mut elements = CommaList::new(m.header_at(position).text().unwrap_or("?"));
+            while let Some(element) = elements.next() {
+                if skip > 0 {
+                    skip -= 1;
+                    continue;
                 }
-                skip -= 1;
-                continue;
-            };
-            let count = crate::headers::CommaList::new(value).count();
-            if skip >= count {
-                skip -= count;
-                continue;
+                match elements.next() {
+                    None => self.remove(m, position),
+                    Some(next) => {
+                        let start = |part: &str| offset_in(m.source(), part.as_bytes());
+                        self.replace(start(element)..start(next), |_| {});
+                    }
+                }
+                return;
             }
-            if skip + 1 == count {
-                self.remove(m, position);
-            } else {
-                let start = |n| {
-                    let element = crate::headers::CommaList::new(value).nth(n).unwrap_or("");
-                    ranges.value.start + crate::text::offset_in(value.as_bytes(), element.as_bytes())
-                };
-                self.replace(start(skip)..start(skip + 1), |_| {});
-            }
-            break;
-        }
-        match self.popped.iter_mut().find(|(popped, _)| *popped == id) {
-            Some((_, count)) => *count += 1,
-            None => self.popped.push((id, 1)),
         }
     }
 
@@ -179,7 +173,7 @@ impl Edits {
 
     /// Sets Max-Forwards, or adds it.
     pub fn set_max_forwards(&mut self, m: Message<'_>, value: u32) {
-        self.set(m, HeaderId::MaxForwards, format_args!("{value}"));
+        self.set(m, HeaderId::MaxForwards, value);
     }
 
     /// Max-Forwards less one; `default` if there is none or it cannot be read (RFC 3261, 16.6, 3). Who calls has refused
@@ -195,7 +189,11 @@ impl Edits {
 
     /// Replaces the body and its Content-Length; with an empty body Content-Type goes too. `None` leaves Content-Type.
     pub fn set_body(&mut self, m: Message<'_>, content_type: Option<&str>, body: &[u8]) {
-        self.set(m, HeaderId::ContentLength, format_args!("{}", body.len()));
+        self.set(
+            m,
+            HeaderId::ContentLength,
+            u32::try_from(body.len()).unwrap_or(u32::MAX),
+        );
         if body.is_empty() {
             self.remove_all(m, HeaderId::ContentType);
         } else if let Some(content_type) = content_type {
@@ -211,7 +209,7 @@ impl Edits {
 
     /// Replaces a part of a value, given as a slice of the message that an accessor returned; an empty slice inserts.
     pub fn replace_slice(&mut self, m: Message<'_>, part: &str, text: impl Text) {
-        let start = crate::text::offset_in(m.source(), part.as_bytes());
+        let start = offset_in(m.source(), part.as_bytes());
         self.replace_range(start..start + part.len(), text);
     }
 
@@ -298,7 +296,7 @@ impl<'n> From<&'n str> for HeaderName<'n> {
     }
 }
 
-/// Text that can be appended: a string, bytes, or `format_args!`.
+/// Text that can be appended: a string, bytes, a number in decimal, or `format_args!`.
 pub trait Text {
     /// Appends it.
     fn append_to(self, out: &mut Vec<u8>);
@@ -319,6 +317,12 @@ impl Text for &String {
 impl Text for &[u8] {
     fn append_to(self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
+    }
+}
+
+impl Text for u32 {
+    fn append_to(self, out: &mut Vec<u8>) {
+        crate::text::push_decimal(out, self);
     }
 }
 

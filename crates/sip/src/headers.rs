@@ -33,7 +33,7 @@ impl<'a> Iterator for CommaList<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a str> {
         while !self.rest.is_empty() {
-            let (element, rest) = match crate::text::find_outside(self.rest.as_bytes(), b',', true) {
+            let (element, rest) = match crate::text::find_comma(self.rest.as_bytes()) {
                 Some(comma) => (&self.rest[..comma], &self.rest[comma + 1..]),
                 None => (self.rest, ""),
             };

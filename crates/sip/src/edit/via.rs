@@ -1,7 +1,7 @@
 //! The `received` and `rport` parameters of the top Via (RFC 3261, 18.2.1; RFC 3581, 4).
 
 use crate::message::Message;
-use crate::text::offset_in;
+use crate::text::{offset_in, push_decimal};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -23,10 +23,17 @@ impl SourceChange {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.before.as_bytes());
         match self.value {
-            Value::Address(address) => write!(out, "{address}"),
-            Value::Port(port) => write!(out, "{port}"),
+            Value::Address(IpAddr::V4(address)) => {
+                for (i, octet) in address.octets().into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(b'.');
+                    }
+                    push_decimal(out, octet.into());
+                }
+            }
+            Value::Address(IpAddr::V6(address)) => write!(out, "{address}").expect("a Vec takes all"),
+            Value::Port(port) => push_decimal(out, port.into()),
         }
-        .expect("a Vec takes all");
     }
 }
 
@@ -34,11 +41,30 @@ impl SourceChange {
 /// insertions at the same place are to be made in the order given.
 pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<SourceChange>; 2] {
     let Ok(via) = m.top_via() else { return [None, None] };
-    let end = offset_in(m.source(), via.as_str().as_bytes()) + via.as_str().len();
+    let offset = |part: &str| offset_in(m.source(), part.as_bytes());
+    let end = offset(via.as_str()) + via.as_str().len();
     let address = Value::Address(source.ip().to_canonical());
-    let port = Value::Port(source.port());
-    let received = change(m, &via.params, "received", end, [";received=", "=", ""], address);
-    let rport = change(m, &via.params, "rport", end, [";rport=", "=", ""], port);
+    let mut received = SourceChange {
+        range: end..end,
+        before: ";received=",
+        value: address,
+    };
+    let mut rport = SourceChange {
+        range: end..end,
+        before: ";rport=",
+        value: Value::Port(source.port()),
+    };
+    for (name, value) in via.params.iter() {
+        let change = match name.len() {
+            8 if name.eq_ignore_ascii_case("received") => &mut received,
+            5 if name.eq_ignore_ascii_case("rport") => &mut rport,
+            _ => continue,
+        };
+        (change.range, change.before) = match value {
+            None => (offset(name) + name.len()..offset(name) + name.len(), "="),
+            Some(old) => (offset(old)..offset(old) + old.len(), ""),
+        };
+    }
     // A parameter that is new comes after one that only lacks its value, though both may be inserted at the end.
     let place = |change: &SourceChange| (change.range.start, change.before.starts_with(';'));
     if place(&received) <= place(&rport) {
@@ -46,28 +72,4 @@ pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<Sour
     } else {
         [Some(rport), Some(received)]
     }
-}
-
-/// `before`: what to write before the value if the parameter is absent, has no value, or has one.
-fn change(
-    m: Message<'_>,
-    params: &crate::headers::Params<'_>,
-    name: &str,
-    end: usize,
-    before: [&'static str; 3],
-    value: Value,
-) -> SourceChange {
-    let found = params.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-    let (range, before) = match found {
-        None => (end..end, before[0]),
-        Some((name, None)) => {
-            let after = offset_in(m.source(), name.as_bytes()) + name.len();
-            (after..after, before[1])
-        }
-        Some((_, Some(old))) => {
-            let start = offset_in(m.source(), old.as_bytes());
-            (start..start + old.len(), before[2])
-        }
-    };
-    SourceChange { range, before, value }
 }

@@ -1,6 +1,6 @@
 //! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
 
-use crate::text::{find_outside, is_lws, is_token, trim, trim_end, trim_start, unquote};
+use crate::text::{find_unquoted, is_lws, is_token, trim, trim_end, trim_start, unquote};
 
 /// Comma-separated `name=value` parameters. Names compare without regard to case.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ impl<'a> AuthParams<'a> {
                 if rest.is_empty() {
                     return None;
                 }
-                let end = find_outside(rest.as_bytes(), b',', false).unwrap_or(rest.len());
+                let end = find_unquoted(rest.as_bytes(), b',').unwrap_or(rest.len());
                 let param = trim(&rest[..end]);
                 rest = rest.get(end + 1..).unwrap_or("");
                 if let Some((name, value)) = param.split_once('=') {

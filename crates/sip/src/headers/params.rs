@@ -1,6 +1,6 @@
 //! Semicolon-separated parameters, of header field values (`generic-param`) and of URIs (RFC 3261, 25.1).
 
-use crate::text::{find_outside, trim, trim_end, unquote};
+use crate::text::{find_unquoted, trim, trim_end, trim_start, unquote};
 
 /// Parameters, parsed as they are asked for. Names compare without regard to case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,22 +61,40 @@ impl<'a> Iterator for ParamsIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.rest.is_empty() {
-            let (param, rest) = match find_outside(self.rest.as_bytes(), b';', false) {
-                Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
-                None => (self.rest, ""),
-            };
-            self.rest = rest;
-            let param = trim(param);
-            if param.is_empty() {
-                continue;
+        loop {
+            let param = self.next_raw()?;
+            if !param.is_empty() {
+                return Some(split_param(param));
             }
-            return Some(match memchr::memchr(b'=', param.as_bytes()) {
-                Some(equals) => (trim_end(&param[..equals]), Some(trim(&param[equals + 1..]))),
-                None => (param, None),
-            });
         }
-        None
+    }
+}
+
+impl<'a> ParamsIter<'a> {
+    #[inline]
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What stands between two semicolons, trimmed, even if that is nothing. What stands before the first is a parameter
+    /// too, unless it is empty.
+    #[inline]
+    pub(crate) fn next_raw(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let rest = self.rest.strip_prefix(';').unwrap_or(self.rest);
+        let end = find_unquoted(rest.as_bytes(), b';').unwrap_or(rest.len());
+        self.rest = &rest[end..];
+        Some(trim(&rest[..end]))
+    }
+}
+
+#[inline]
+pub(crate) fn split_param(param: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'=', param.as_bytes()) {
+        Some(equals) => (trim_end(&param[..equals]), Some(trim_start(&param[equals + 1..]))),
+        None => (param, None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Via (RFC 3261, 20.42; `rport`: RFC 3581).
 
 use super::Params;
+use super::params::split_param;
 use crate::flow::Transport;
 use crate::text::{self, trim, trim_end, trim_start};
 use crate::uri::Host;
@@ -79,9 +80,6 @@ impl<'a> Via<'a> {
             params: Params::new(params),
             raw,
         };
-        if has_empty_param(params) {
-            return Err("a parameter between semicolons");
-        }
         via.read_params()?;
         Ok(via)
     }
@@ -113,7 +111,12 @@ impl<'a> Via<'a> {
     }
 
     fn read_params(&mut self) -> Result<(), &'static str> {
-        for (name, value) in self.params.iter() {
+        let mut params = self.params.iter();
+        while let Some(param) = params.next_raw() {
+            if param.is_empty() && !params.is_at_end() {
+                return Err("a parameter between semicolons");
+            }
+            let (name, value) = split_param(param);
             match name.len() {
                 6 if name.eq_ignore_ascii_case("branch") => self.branch = self.branch.or(value),
                 8 if name.eq_ignore_ascii_case("received") => {
@@ -151,16 +154,6 @@ fn parse_protocol(raw: &str) -> Result<&str, &'static str> {
         return Err(EXPECTED);
     }
     Ok(rest)
-}
-
-/// True for two semicolons with nothing between; one too many at the end does no harm.
-fn has_empty_param(params: &str) -> bool {
-    let mut after_semicolon = false;
-    params.bytes().any(|byte| {
-        let is_empty = after_semicolon && byte == b';';
-        after_semicolon = byte == b';' || (after_semicolon && text::is_lws(byte));
-        is_empty
-    })
 }
 
 fn port_number(text: &str) -> Option<u16> {

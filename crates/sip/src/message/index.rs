@@ -363,6 +363,12 @@ impl Index {
         (position != NONE).then_some(usize::from(position))
     }
 
+    /// The position of the first line with another id.
+    #[inline]
+    pub(crate) fn first_other_than(&self, id: HeaderId) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.id != id)
+    }
+
     /// The position of the next line with that id after `position`.
     #[inline]
     pub(crate) fn next_of(&self, id: HeaderId, position: usize) -> Option<usize> {
