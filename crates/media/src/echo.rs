@@ -11,7 +11,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use crate::command::{AddressFamily, Command, Leg, PortPair, RelayPorts, SessionId, Side, StreamId};
-use crate::negotiation::Line;
+use crate::negotiation::{Codec, Line};
 use crate::sdp::{Direction, Media, MediaTransport, ParseError, RtpMap, Sdp};
 
 /// Why there is no echo.
@@ -39,6 +39,9 @@ pub struct Echo {
     line: u8,
     /// Counts descriptions, for o=.
     version: u32,
+    /// The leg is open.
+    opened: bool,
+    codec: Option<Codec>,
     commands: VecDeque<Command>,
 }
 
@@ -51,6 +54,8 @@ impl Echo {
             pair: None,
             line: 0,
             version: 0,
+            opened: false,
+            codec: None,
             commands: VecDeque::new(),
         }
     }
@@ -95,10 +100,8 @@ impl Echo {
                 let about = about.and_then(|format| format.parse::<u8>().ok());
                 let accepted = about.is_some_and(|about| formats.iter().any(|map| map.payload_type == about));
                 if accepted && matches!(attribute.name, b"rtpmap" | b"fmtp") {
-                    out.extend_from_slice(&offer[attribute.line.clone()]);
-                    if !out.ends_with(b"\n") {
-                        write(out, format_args!("\r\n"));
-                    }
+                    out.extend_from_slice(offer[attribute.line.clone()].trim_ascii_end());
+                    out.extend_from_slice(b"\r\n");
                 }
             }
             write(out, format_args!("a={direction}\r\n"));
@@ -168,6 +171,11 @@ impl Echo {
         }
     }
 
+    /// The codec that is echoed.
+    pub fn codec(&self) -> Option<&str> {
+        self.codec.as_ref().map(Codec::as_str)
+    }
+
     fn take_pair(&mut self, address: IpAddr, ports: &mut dyn RelayPorts) -> Result<PortPair, EchoError> {
         let family = AddressFamily::of(address);
         let pair = match self.pair {
@@ -180,13 +188,19 @@ impl Echo {
 
     /// Opens or updates the leg, on the stream that the first description has named.
     fn listen(&mut self, line: usize, pair: PortPair, sdp: &Sdp<'_>, media: &Media<'_>) {
-        let leg = leg(pair, self.caller, sdp, media);
+        let line_facts = Line::of(sdp, media);
+        self.codec = line_facts.codec;
+        let leg = leg(pair, self.caller, line_facts);
         if self.version == 0 {
             // Descriptions have at most MAX_MEDIA lines.
             self.line = line as u8;
         }
         let (stream, side) = (self.stream(), Side::Caller);
-        self.commands.push_back(Command::Open { stream, side, leg });
+        let opened = std::mem::replace(&mut self.opened, true);
+        self.commands.push_back(match opened {
+            true => Command::Update { stream, side, leg },
+            false => Command::Open { stream, side, leg },
+        });
     }
 
     fn write_head(&mut self, pair: PortPair, out: &mut Vec<u8>) {
@@ -240,8 +254,7 @@ fn mirrored(direction: Direction) -> &'static str {
     }
 }
 
-fn leg(ports: PortPair, caller: IpAddr, sdp: &Sdp<'_>, media: &Media<'_>) -> Leg {
-    let line = Line::of(sdp, media);
+fn leg(ports: PortPair, caller: IpAddr, line: Line) -> Leg {
     Leg {
         ports,
         transport: MediaTransport::Rtp,

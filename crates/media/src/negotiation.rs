@@ -29,8 +29,8 @@ use crate::address;
 use crate::command::{AddressFamily, Branch, Command, PortPair, RelayPorts, Report, SessionId, StreamId};
 use crate::sdp::{MAX_MEDIA, ParseError, Sdp};
 
-pub(crate) use description::Line;
-use description::{Codec, Description, describe};
+pub(crate) use description::{Codec, Line};
+use description::{Description, describe};
 use fork::{Exchange, Fork, Meaning, Progress};
 
 mod description;
@@ -315,12 +315,9 @@ impl Session {
         for loser in std::mem::take(&mut self.branches) {
             self.close_branch(&loser, ports);
         }
-        let relayed = winner.relayed;
         self.branches.push(winner);
-        if !relayed {
-            self.close_lines(0, ports);
-            return;
-        }
+        // What only the losers had, or all of it when the winner is reached directly.
+        self.close_lines(|_, winner| winner.is_none(), ports);
         if self.selected != Some(branch) {
             self.select(branch);
         }
@@ -333,7 +330,7 @@ impl Session {
 
     /// The call is over: all streams are closed, all ports released.
     pub fn end(&mut self, ports: &mut dyn RelayPorts) {
-        self.close_lines(0, ports);
+        self.close_lines(|_, _| true, ports);
         self.branches.clear();
         self.selected = None;
         self.confirmed = None;
@@ -509,8 +506,12 @@ impl Session {
 
     fn select(&mut self, branch: Branch) {
         self.selected = Some(branch);
-        for stream in self.streams() {
-            self.commands.push_back(Command::Select { stream, branch });
+        let Some(place) = self.place(branch) else { return };
+        for line in 0..self.branches[place].ports.len() {
+            if self.branches[place].ports[line].is_some() {
+                let stream = self.stream(line);
+                self.commands.push_back(Command::Select { stream, branch });
+            }
         }
     }
 

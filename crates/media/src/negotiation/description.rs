@@ -98,7 +98,7 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         // Cut at a character boundary by `new`.
         std::str::from_utf8(&self.name[..usize::from(self.length)]).unwrap_or_default()
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::command::{AddressFamily, Command, Formats, Leg, RelayPorts, Side};
+use crate::command::{AddressFamily, Command, Formats, Leg, PortPair, RelayPorts, Side};
 use crate::sdp::MediaTransport;
 
 use super::description::{Description, Line};
@@ -30,28 +30,20 @@ impl Session {
                 Role::Caller => (own_family, AddressFamily::of(fork.callee.signalling)),
                 Role::Callee => (AddressFamily::of(self.caller.signalling), own_family),
             };
-            let opened_caller = take_pair(&mut self.caller_ports, line, caller_family, ports)?;
-            let opened_callee = take_pair(&mut self.branches[place].ports, line, callee_family, ports)?;
             let stream = self.stream(line);
             let facts_of = |role| (role == from).then_some(facts);
-            if opened_caller
+            if take_pair(&mut self.caller_ports, line, caller_family, ports)?
                 && let Some(leg) = self.leg(place, Role::Caller, line, facts_of(Role::Caller), None)
             {
-                self.commands.push_back(Command::Open {
-                    stream,
-                    side: Side::Caller,
-                    leg,
-                });
+                let side = Side::Caller;
+                self.commands.push_back(Command::Open { stream, side, leg });
             }
-            if opened_callee
+            if take_pair(&mut self.branches[place].ports, line, callee_family, ports)?
                 && let Some(leg) = self.leg(place, Role::Callee, line, facts_of(Role::Callee), None)
             {
                 let branch = self.branches[place].branch;
-                self.commands.push_back(Command::Open {
-                    stream,
-                    side: Side::Callee(branch),
-                    leg,
-                });
+                let side = Side::Callee(branch);
+                self.commands.push_back(Command::Open { stream, side, leg });
                 if self.confirmed == Some(branch) {
                     self.commands.push_back(Command::Select { stream, branch });
                     self.commands.push_back(Command::Confirm { stream });
@@ -150,25 +142,28 @@ impl Session {
                 .unwrap_or(0)
         };
         let needed = self.branches.iter().map(needed).max().unwrap_or(0);
-        self.close_lines(needed, ports);
+        self.close_lines(|line, _| line >= needed, ports);
     }
 
-    /// Closes all lines from `first` on.
-    pub(super) fn close_lines(&mut self, first: usize, ports: &mut dyn RelayPorts) {
-        for line in first..self.caller_ports.len() {
+    /// Closes the lines that `closes` picks by their number and the first branch's ports.
+    pub(super) fn close_lines(
+        &mut self,
+        closes: impl Fn(usize, Option<PortPair>) -> bool,
+        ports: &mut dyn RelayPorts,
+    ) {
+        for line in 0..self.caller_ports.len() {
+            let first = self.branches.first().and_then(|fork| *fork.ports.get(line)?);
+            let Some(pair) = self.caller_ports[line].filter(|_| closes(line, first)) else {
+                continue;
+            };
             let stream = self.stream(line);
-            if self.caller_ports[line].is_some() {
-                self.commands.push_back(Command::Close { stream });
-            }
-        }
-        let all = self
-            .branches
-            .iter_mut()
-            .map(|fork| &mut fork.ports)
-            .chain([&mut self.caller_ports]);
-        for pairs in all {
-            for pair in pairs.drain(first.min(pairs.len())..).flatten() {
-                ports.release(pair.id);
+            self.commands.push_back(Command::Close { stream });
+            self.caller_ports[line] = None;
+            ports.release(pair.id);
+            for fork in &mut self.branches {
+                if let Some(pair) = fork.ports.get_mut(line).and_then(Option::take) {
+                    ports.release(pair.id);
+                }
             }
         }
     }

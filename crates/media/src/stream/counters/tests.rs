@@ -129,8 +129,8 @@ proptest! {
         sequences.last_mut().unwrap().1 = false;
         let lost = sequences.iter().filter(|(_, lost)| *lost).count() as u64;
         let mut arriving: Vec<u16> = sequences.iter().filter(|(_, lost)| !lost).map(|(sequence, _)| *sequence).collect();
-        for n in 2..arriving.len().saturating_sub(1) {
-            if fates[n].1 {
+        for (n, &(_, swap)) in fates.iter().enumerate().skip(2) {
+            if swap && n + 1 < arriving.len() {
                 arriving.swap(n - 1, n);
             }
         }
