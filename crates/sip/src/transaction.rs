@@ -37,6 +37,7 @@ mod client;
 mod config;
 mod hop;
 mod matching;
+mod peers;
 mod receive;
 mod server;
 mod slot;
@@ -48,6 +49,7 @@ pub use matching::{NewRequest, Tag};
 use branch::BranchMint;
 use client::ClientTransaction;
 use matching::{Matcher, ServerMap};
+use peers::{Peers, peer_bytes};
 use server::ServerTransaction;
 use slot::{Machine, Transaction, client_mut, lookup, server_mut};
 
@@ -171,6 +173,7 @@ pub struct Transactions {
     servers: ServerMap,
     /// By Call-ID, From tag and CSeq, to notice merged requests.
     merges: ServerMap,
+    peers: Peers,
     timers: TimerWheel<u32>,
     events: VecDeque<TransactionEvent>,
     /// For looking into kept bytes.
@@ -188,6 +191,7 @@ impl Transactions {
             serial: 0,
             servers: ServerMap::default(),
             merges: ServerMap::default(),
+            peers: Peers::default(),
             timers: TimerWheel::new(),
             events: VecDeque::new(),
             scratch: Index::new(),
@@ -294,6 +298,8 @@ impl Transactions {
         debug_assert!(method != Method::Ack, "an ACK has no transaction");
         let client = ClientTransaction::new(&self.config, now, method, flow);
         let key = self.insert(owner, Machine::Client(client))?;
+        let peer = self.matcher.seed(&peer_bytes(flow));
+        self.peers.link(&mut self.transactions, peer, key.slot);
         let branch = self.branches.mint(key.slot, key.serial, loop_hash);
         let before = out.len();
         out.push_with(flow, |bytes| write(branch.as_str(), bytes));
@@ -339,20 +345,25 @@ impl Transactions {
     }
 
     /// As [`transport_failed`](Self::transport_failed) for every request under way to that peer: an ICMP error (without a
-    /// connection, by address) or a connection that broke or could not be made. Looks at each transaction once.
+    /// connection, by address) or a connection that broke or could not be made.
     pub fn flow_failed(&mut self, flow: &Flow) {
-        let failed = |client: &ClientTransaction| client.awaits_final() && client.uses(flow);
-        let keys: Vec<_> = self
-            .transactions
-            .iter()
-            .filter(|(_, t)| matches!(&t.machine, Machine::Client(client) if failed(client)))
-            .map(|(slot, t)| {
-                ClientKey(Key {
-                    slot: slot as u32,
-                    serial: t.serial,
-                })
-            })
-            .collect();
+        let mut keys = Vec::new();
+        let mut next = self.peers.first(self.matcher.seed(&peer_bytes(flow)));
+        while let Some(slot) = next {
+            let Some(transaction) = self.transactions.get(slot as usize) else {
+                break;
+            };
+            let Machine::Client(client) = &transaction.machine else {
+                break;
+            };
+            if client.awaits_final() && client.uses(flow) {
+                keys.push(ClientKey(Key {
+                    slot,
+                    serial: transaction.serial,
+                }));
+            }
+            next = client.links.next();
+        }
         for key in keys {
             self.transport_failed(key);
         }

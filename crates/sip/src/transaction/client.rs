@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::hop::{write_ack, write_cancel};
+use super::peers::Links;
 use super::{TransactionConfig, last_message};
 use crate::flow::Flow;
 use crate::message::{Index, Message};
@@ -17,6 +18,8 @@ pub(super) struct ClientTransaction {
     /// Tells methods apart; responses name theirs in CSeq.
     method: u32,
     pub(super) flow: Flow,
+    /// The other transactions of the peer.
+    pub(super) links: Links,
     /// The request as sent, as long as it may be sent again or a CANCEL or ACK made of it; then the ACK.
     bytes: Option<Box<[u8]>>,
     cancel: Option<Box<Cancel>>,
@@ -75,6 +78,7 @@ impl ClientTransaction {
             invite: method == Method::Invite,
             method: method_code(method),
             flow: *flow,
+            links: Links::default(),
             bytes: None,
             cancel: None,
             resend_at: (!flow.transport.is_reliable()).then(|| now + config.t1),

@@ -201,11 +201,14 @@ impl Transactions {
         if let Some((id, _)) = transaction.timer {
             self.timers.cancel(id);
         }
-        if let Machine::Server(server) = &transaction.machine {
-            self.servers.remove(server.key, slot);
-            if let Some(merge) = server.merge {
-                self.merges.remove(merge, slot);
+        match &transaction.machine {
+            Machine::Server(server) => {
+                self.servers.remove(server.key, slot);
+                if let Some(merge) = server.merge {
+                    self.merges.remove(merge, slot);
+                }
             }
+            Machine::Client(client) => self.peers.unlink(&mut self.transactions, client.links),
         }
         transaction.owner
     }

@@ -148,6 +148,7 @@ impl World {
         assert_eq!(self.transactions.poll_timeout(), None);
         assert_eq!(self.transactions.servers.len(), 0);
         assert_eq!(self.transactions.merges.len(), 0);
+        assert_eq!(self.transactions.peers.len(), 0);
         assert_eq!(self.transactions.kept_bytes(), 0);
     }
 }

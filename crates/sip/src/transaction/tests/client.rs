@@ -478,6 +478,37 @@ fn failed_transport_ends_what_waits_and_leaves_what_is_answered() {
 }
 
 #[test]
+fn failed_flow_ends_all_of_its_peer_and_none_of_others() {
+    let mut world = World::tcp();
+    let home = world.flow;
+    let away = Flow {
+        remote: "203.0.113.9:5060".parse().unwrap(),
+        ..home
+    };
+    let mut keys = Vec::new();
+    for n in 0..20 {
+        world.flow = if n % 2 == 0 { home } else { away };
+        keys.push(world.send(Method::Invite).0);
+    }
+    // Holes at both ends of the list and in the middle of it.
+    for gone in [0, 1, 8, 9, 18, 19] {
+        world.transactions.abandon(keys[gone]);
+    }
+    world.transactions.flow_failed(&home);
+    let mut failed: Vec<_> = world.events();
+    failed.reverse();
+    let expected = [2, 4, 6, 10, 12, 14, 16].map(|n| TransactionEvent::ClientFailed {
+        client: keys[n],
+        owner: 43,
+    });
+    assert_eq!(failed, expected);
+    assert_eq!(world.transactions.len(), 7);
+    world.transactions.flow_failed(&away);
+    assert_eq!(world.events().len(), 7);
+    world.assert_empty();
+}
+
+#[test]
 fn cancel_takes_the_connection_that_the_response_came_by() {
     let mut world = World::tcp();
     let (key, text) = world.send(Method::Invite);
