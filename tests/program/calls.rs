@@ -1,0 +1,163 @@
+//! Calls that succeed, with audio measured in both directions.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::baresip::{Baresip, Settings};
+use crate::linphone::Linphone;
+use crate::server::Server;
+use crate::site::{DOMAIN, Site};
+use crate::tone::{HIGH, LOW};
+
+#[test]
+fn baresip_calls_baresip_and_the_caller_hangs_up() {
+    baresip_calls_baresip("udp", "udp", true);
+}
+
+#[test]
+fn baresip_calls_baresip_and_the_callee_hangs_up() {
+    baresip_calls_baresip("udp", "udp", false);
+}
+
+#[test]
+fn baresip_on_tcp_calls_baresip_on_udp() {
+    baresip_calls_baresip("tcp", "udp", false);
+}
+
+#[test]
+fn baresip_on_udp_calls_baresip_on_tcp() {
+    baresip_calls_baresip("udp", "tcp", true);
+}
+
+#[test]
+fn baresip_on_tcp_calls_baresip_on_tcp() {
+    baresip_calls_baresip("tcp", "tcp", true);
+}
+
+fn baresip_calls_baresip(caller_transport: &str, callee_transport: &str, caller_hangs_up: bool) {
+    let site = Site::claim();
+    let server = Server::start(&site, &["alice", "bob"]);
+    let settings = Settings {
+        transport: caller_transport,
+        ..Settings::of(&site, 0, "alice", LOW)
+    };
+    let mut alice = Baresip::registered(&site, &settings);
+    let settings = Settings {
+        transport: callee_transport,
+        ..Settings::of(&site, 1, "bob", HIGH)
+    };
+    let mut bob = Baresip::registered(&site, &settings);
+
+    alice.dial("bob");
+    bob.answer();
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(HIGH, 1.5);
+    bob.wait_to_hear(LOW, 1.5);
+    let calls = server.ask(&["calls"]);
+    assert!(
+        calls.contains("alice") && calls.contains("bob"),
+        "`trapez calls` does not show the call:\n{calls}"
+    );
+
+    let (ends, other) = if caller_hangs_up {
+        (&mut alice, &mut bob)
+    } else {
+        (&mut bob, &mut alice)
+    };
+    ends.command("hangup", "");
+    other.wait_for_event("CALL_CLOSED");
+    alice.heard().assert_holds(HIGH, LOW);
+    bob.heard().assert_holds(LOW, HIGH);
+    let records = server.ask(&["records"]);
+    assert!(
+        records.contains("alice") && records.contains("bob"),
+        "`trapez records` lacks the call:\n{records}"
+    );
+}
+
+#[test]
+fn linphone_calls_baresip_and_the_caller_hangs_up() {
+    linphone_calls_baresip("udp");
+}
+
+#[test]
+fn linphone_on_tcp_calls_baresip() {
+    linphone_calls_baresip("tcp");
+}
+
+fn linphone_calls_baresip(transport: &str) {
+    let site = Site::claim();
+    let _server = Server::start(&site, &["alice", "bob"]);
+    let mut alice = Linphone::registered(&site, 0, "alice", transport, LOW);
+    let mut bob = Baresip::registered(&site, &Settings::of(&site, 1, "bob", HIGH));
+
+    alice.dial("bob");
+    bob.answer();
+    alice.wait_for("connected");
+    bob.wait_to_hear(LOW, 1.5);
+    sleep(TALK);
+    alice.say("terminate");
+    bob.wait_for_event("CALL_CLOSED");
+    alice.wait_for("ended");
+    bob.heard().assert_holds(LOW, HIGH);
+    alice.heard().assert_holds(HIGH, LOW);
+}
+
+#[test]
+fn baresip_calls_linphone_and_the_callee_hangs_up() {
+    let site = Site::claim();
+    let _server = Server::start(&site, &["alice", "bob"]);
+    let mut alice = Baresip::registered(&site, &Settings::of(&site, 0, "alice", LOW));
+    let mut bob = Linphone::registered(&site, 1, "bob", "udp", HIGH);
+
+    alice.dial("bob");
+    bob.wait_for("Receiving new incoming call");
+    bob.say("answer");
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(HIGH, 1.5);
+    sleep(TALK);
+    bob.say("terminate");
+    alice.wait_for_event("CALL_CLOSED");
+    bob.wait_for("ended");
+    alice.heard().assert_holds(HIGH, LOW);
+    bob.heard().assert_holds(LOW, HIGH);
+}
+
+#[test]
+fn the_echo_service_sends_back_what_it_hears() {
+    let site = Site::claim();
+    let _server = Server::start(&site, &["alice"]);
+    let mut alice = Baresip::registered(&site, &Settings::of(&site, 0, "alice", LOW));
+    alice.dial("echo");
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(LOW, 1.5);
+    alice.command("hangup", "");
+    alice.wait_for_event("CALL_CLOSED");
+    alice.heard().assert_holds(LOW, HIGH);
+}
+
+#[test]
+fn a_phone_with_two_lines_holds_two_calls_at_once() {
+    let site = Site::claim();
+    let _server = Server::start(&site, &["alice", "bob", "carol"]);
+    let mut alice = Baresip::registered(&site, &Settings::of(&site, 0, "alice", LOW));
+    let answers = |slot, account| Settings {
+        answers_itself: true,
+        ..Settings::of(&site, slot, account, HIGH)
+    };
+    let mut bob = Baresip::registered(&site, &answers(1, "bob"));
+    let mut carol = Baresip::registered(&site, &answers(2, "carol"));
+    alice.dial("bob");
+    bob.wait_for_event("CALL_ESTABLISHED");
+    bob.wait_to_hear(LOW, 1.0);
+    alice.dial(&format!("sip:carol@{DOMAIN}"));
+    carol.wait_for_event("CALL_ESTABLISHED");
+    carol.wait_to_hear(LOW, 1.0);
+    alice.command("hangup", "");
+    carol.wait_for_event("CALL_CLOSED");
+    alice.command("hangup", "");
+    bob.wait_for_event("CALL_CLOSED");
+}
+
+/// linphone's recording can be judged only when it is complete: how long to let them talk.
+const TALK: Duration = Duration::from_secs(2);

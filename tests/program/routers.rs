@@ -1,0 +1,204 @@
+//! Two telephones behind NAT routers, in the laboratory of `lab/`, and the demo as a newcomer has it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::baresip::{Baresip, Settings};
+use crate::process::Process;
+use crate::server::{binary, text};
+use crate::site::Site;
+use crate::tone::{HIGH, LOW};
+
+#[test]
+fn phones_behind_two_routers_hear_each_other_with_what_the_demo_prints() {
+    phones_hear_each_other("demo", &[], "udp", "udp");
+}
+
+#[test]
+fn phones_behind_symmetric_nat_hear_each_other() {
+    phones_hear_each_other("symmetric", &["--set", "*.nat=symmetric"], "udp", "tcp");
+}
+
+fn phones_hear_each_other(name: &str, shape: &[&str], caller_transport: &str, callee_transport: &str) {
+    let site = Site::claim();
+    let Some(lab) = Lab::up(name, shape) else { return };
+    let binary = binary();
+    let data = site.make_folder("data");
+    let arguments = [
+        binary.to_str().expect("the binary's path is text"),
+        "serve",
+        "--demo",
+        "--data",
+        data.to_str().expect("the folder's path is text"),
+    ];
+    let mut server = lab.start("server", "trapez", site.folder(), &arguments);
+    server.wait_for("bob", 0, Duration::from_secs(10));
+    // The accounts are printed together; a moment later the line is complete.
+    std::thread::sleep(Duration::from_millis(500));
+    let printed = Printed::parse(&server.log());
+
+    let (mut alice, _relay) = lab.phone(&site, 0, "alice", caller_transport, &printed);
+    let (mut bob, _relay) = lab.phone(&site, 1, "bob", callee_transport, &printed);
+    alice.dial(&format!("sip:bob@{}", printed.domain));
+    bob.answer();
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(HIGH, 1.5);
+    bob.wait_to_hear(LOW, 1.5);
+    bob.command("hangup", "");
+    alice.wait_for_event("CALL_CLOSED");
+    alice.heard().assert_holds(HIGH, LOW);
+    bob.heard().assert_holds(LOW, HIGH);
+    assert!(
+        server.terminate(Duration::from_secs(5)).success(),
+        "{}",
+        server.log()
+    );
+}
+
+/// What the demo tells a newcomer to type into a telephone.
+struct Printed {
+    text: String,
+    domain: String,
+}
+
+impl Printed {
+    fn parse(text: &str) -> Self {
+        let domain = value_of(text, "domain").unwrap_or_else(|| panic!("the demo prints no domain:\n{text}"));
+        Self {
+            text: text.to_owned(),
+            domain,
+        }
+    }
+
+    /// The word behind the account's name, in a row of its own.
+    fn password(&self, account: &str) -> String {
+        value_of(&self.text, account).unwrap_or_else(|| panic!("no password of {account} in\n{}", self.text))
+    }
+}
+
+/// The word behind `label`.
+fn value_of(text: &str, label: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut words = line
+            .split_whitespace()
+            .skip_while(|word| !word.trim_end_matches(':').eq_ignore_ascii_case(label));
+        words.next()?;
+        words.next().map(str::to_owned)
+    })
+}
+
+/// A laboratory of two homes, each with one host; taken down when dropped.
+struct Lab {
+    name: String,
+}
+
+impl Lab {
+    /// None, with a message, where network namespaces cannot be made.
+    fn up(name: &str, shape: &[&str]) -> Option<Self> {
+        let name = format!("{name}-{}", std::process::id());
+        let allowed = Command::new("unshare")
+            .args(["--net", "true"])
+            .status()
+            .is_ok_and(|status| status.success());
+        let root = Command::new("id")
+            .arg("-u")
+            .output()
+            .is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+        if !allowed || !root {
+            eprintln!("skipped: no permission for network namespaces");
+            return None;
+        }
+        let lab = Self { name };
+        let mut arguments = vec!["up", "two-homes", "--name", &lab.name];
+        arguments.extend(shape);
+        let output = lab.run(&arguments);
+        assert!(
+            output.status.success(),
+            "the laboratory does not come up: {}",
+            text(&output)
+        );
+        Some(lab)
+    }
+
+    fn start(&self, host: &str, name: &str, folder: &Path, program: &[&str]) -> Process {
+        let prefix = self.prefix(host);
+        let all: Vec<&str> = prefix
+            .iter()
+            .map(String::as_str)
+            .chain(program.iter().copied())
+            .collect();
+        Process::start(name, folder, &all, &[])
+    }
+
+    /// baresip in its home, with the account that the demo printed, and the relay to its control port.
+    fn phone(
+        &self,
+        site: &Site,
+        slot: u16,
+        account: &str,
+        transport: &str,
+        printed: &Printed,
+    ) -> (Baresip, Process) {
+        let inside = SocketAddr::from(([127, 0, 0, 1], 4444));
+        let reached_at = SocketAddr::new(site.address(10), site.phone_ports(slot) + 9);
+        let namespace = self.namespace(account);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/relay.py");
+        let (address, port) = (reached_at.ip().to_string(), reached_at.port().to_string());
+        let script = script.to_str().expect("the checkout's path is text");
+        let program = [
+            "python3",
+            script,
+            &address,
+            &port,
+            &namespace,
+            "127.0.0.1",
+            "4444",
+        ];
+        let relay = Process::start(&format!("relay-{account}"), site.folder(), &program, &[]);
+        let settings = Settings {
+            domain: &printed.domain,
+            password: printed.password(account),
+            transport,
+            proxy: SocketAddr::from((SERVER, 5060)),
+            listen: SocketAddr::from(([0, 0, 0, 0], 5060)),
+            interface: None,
+            control: inside,
+            control_reached_at: reached_at,
+            prefix: self.prefix(account),
+            ..Settings::of(site, slot, account, if account == "alice" { LOW } else { HIGH })
+        };
+        (Baresip::registered(site, &settings), relay)
+    }
+
+    fn prefix(&self, host: &str) -> Vec<String> {
+        ["ip", "netns", "exec", &self.namespace(host)]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    fn namespace(&self, host: &str) -> String {
+        format!("natlab.{}.{host}", self.name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(program())
+            .args(arguments)
+            .output()
+            .expect("the laboratory's program can be started")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.run(&["down", &self.name]);
+    }
+}
+
+fn program() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/lab")
+}
+
+/// The server's address in every laboratory.
+const SERVER: [u8; 4] = [203, 0, 113, 2];
