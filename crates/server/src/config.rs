@@ -18,7 +18,7 @@ pub use keys::{
 };
 pub use read::ConfigError;
 pub use text::{Unexplained, explain, reference, sample};
-pub use value::{Domain, PortRange, StoreUrl};
+pub use value::{Domain, PortRange, StoreUrl, parse_duration};
 
 impl Config {
     /// Reads a file.

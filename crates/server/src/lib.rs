@@ -4,8 +4,13 @@
 pub mod config;
 pub mod control;
 mod error;
+mod handler;
+mod ports;
+mod relay;
 mod run;
+mod storage;
+mod worker;
 
 pub use config::Config;
 pub use error::{ExitCode, RunError};
-pub use run::{RunOptions, run};
+pub use run::{Ready, RunOptions, run};

@@ -155,6 +155,16 @@ impl Location {
         }
     }
 
+    /// Removes all bindings of `aor`: its account is gone.
+    pub fn remove_all(&self, aor: &str) {
+        self.update(aor, |bindings| {
+            let slots: SmallVec<[Slot; 4]> = bindings.iter().map(|(slot, _)| slot).collect();
+            for slot in slots {
+                bindings.remove(slot);
+            }
+        });
+    }
+
     /// Removes what came by a connection that is closed now, and adds it to `removed`.
     pub fn remove_flow(&self, connection: ConnectionId, removed: &mut Vec<BindingChange>) {
         for lane in &self.shards {

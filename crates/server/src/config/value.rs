@@ -235,22 +235,27 @@ impl FromText for Duration {
     const LIST: &'static str = "a list of lengths of time";
 
     fn from_text(text: &str) -> Option<Self> {
-        let unit = text.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = text.split_at(unit);
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
-        number
-            .parse::<u64>()
-            .ok()?
-            .checked_mul(milliseconds)
-            .map(Self::from_millis)
+        parse_duration(text)
     }
+}
+
+/// Reads a length of time as the configuration writes it: a whole number and ms, s, m, h or d.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(milliseconds)
+        .map(Duration::from_millis)
 }
 
 impl FromText for StoreUrl {
