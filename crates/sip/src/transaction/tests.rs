@@ -8,6 +8,7 @@ use crate::message::MessageBuf;
 use crate::respond::Response;
 
 mod client;
+mod network;
 mod properties;
 mod server;
 
