@@ -14,3 +14,4 @@ mod worker;
 pub use config::Config;
 pub use error::{ExitCode, RunError};
 pub use run::{Ready, RunOptions, run};
+pub use sip::Transport;
