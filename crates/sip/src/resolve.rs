@@ -414,7 +414,7 @@ impl Resolution {
                     .filter_map(|record| {
                         let name = canonical(&record.target);
                         // The root as the target means: decidedly not available (RFC 2782).
-                        (!name.is_empty()).then_some(Host {
+                        (!name.is_empty() && record.port != 0).then_some(Host {
                             name,
                             port: record.port,
                             transport,

@@ -16,8 +16,8 @@
 //! request until there is a final response; then the response, if it may have to be sent again. Everything is given back when
 //! the last timer fires.
 //!
-//! Not done here: forking, timer C's reset rules beyond provisional responses (the whole of 16.6 item 11 is), which 2xx is sent
-//! again until its ACK comes (that is the user agent's work, 13.3.1.4), and which connection a reply takes if its own is gone.
+//! Not done here: forking; sending a 2xx again until its ACK comes, which is the user agent's work (13.3.1.4); and which connection
+//! a response takes if the one of its request is gone (18.2.2).
 //!
 //! The `owner` of a transaction is a number that means nothing here and comes back with each event.
 
@@ -147,10 +147,20 @@ pub enum TransactionEvent {
 
 /// No room for another transaction: answer 503 with Retry-After, statelessly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("expected fewer than {limit} transactions at once")]
-pub struct Overload {
-    /// [`TransactionConfig::max_transactions`].
-    pub limit: usize,
+#[non_exhaustive]
+pub enum Overload {
+    /// [`TransactionConfig::max_transactions`] is reached.
+    #[error("expected fewer than {limit} transactions at once")]
+    Transactions {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// [`TransactionConfig::max_kept_bytes`] is reached.
+    #[error("expected transactions to keep less than {limit} bytes of messages")]
+    Bytes {
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 impl Overload {
@@ -176,6 +186,8 @@ pub struct Transactions {
     peers: Peers,
     timers: TimerWheel<u32>,
     events: VecDeque<TransactionEvent>,
+    /// Bytes of messages that are kept.
+    kept: usize,
     /// For looking into kept bytes.
     scratch: Index,
 }
@@ -194,6 +206,7 @@ impl Transactions {
             peers: Peers::default(),
             timers: TimerWheel::new(),
             events: VecDeque::new(),
+            kept: 0,
             scratch: Index::new(),
             config,
         }
@@ -466,7 +479,7 @@ impl Transactions {
     /// Bytes of messages that are kept.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.transactions.iter().map(|(_, t)| t.kept_bytes()).sum()
+        self.kept
     }
 }
 

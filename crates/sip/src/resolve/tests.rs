@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// A zone: answers to questions.
@@ -436,4 +438,80 @@ fn answers_nobody_asked_for_and_endless_answers_do_no_harm() {
         targets("sip:example.com;transport=udp", &ALL, &mut dns).len(),
         MAX_TARGETS
     );
+}
+
+fn records() -> impl Strategy<Value = Answer> {
+    let name = || {
+        prop_oneof![
+            Just("example.com"),
+            Just("a.example.com"),
+            Just("_sip._udp.example.com"),
+            Just("."),
+            Just("192.0.2.1")
+        ]
+    };
+    let srv = (0..3u16, 0..3u16, 0..3u16, name()).prop_map(|(priority, weight, port, target)| Srv {
+        priority,
+        weight,
+        port,
+        target: target.to_owned(),
+    });
+    let service = prop_oneof![
+        Just("SIP+D2U"),
+        Just("SIP+D2T"),
+        Just("SIPS+D2T"),
+        Just("E2U+sip"),
+        Just("")
+    ];
+    let naptr = (
+        0..3u16,
+        0..3u16,
+        prop_oneof![Just("s"), Just("u"), Just("")],
+        service,
+        name(),
+    )
+        .prop_map(|(order, preference, flags, service, replacement)| Naptr {
+            order,
+            preference,
+            flags: flags.to_owned(),
+            service: service.to_owned(),
+            replacement: replacement.to_owned(),
+        });
+    prop_oneof![
+        proptest::collection::vec(srv, 0..6).prop_map(Answer::Srv),
+        proptest::collection::vec(naptr, 0..6).prop_map(Answer::Naptr),
+        proptest::collection::vec(any::<[u8; 4]>().prop_map(Ipv4Addr::from), 0..12).prop_map(Answer::A),
+        Just(Answer::NoRecords),
+        Just(Answer::Failed),
+    ]
+}
+
+proptest! {
+    /// Whatever the DNS says, even answers of the wrong type: it ends, soon, and never leaves TLS for a sips URI.
+    #[test]
+    fn resolution_ends_whatever_the_dns_says(
+        answers in proptest::collection::vec(records(), 1..40),
+        uri in prop_oneof![Just("sip:example.com"), Just("sips:example.com"), Just("sip:example.com;transport=tcp")],
+        seed in any::<u64>(),
+    ) {
+        let mut resolution = Resolution::new(&Uri::parse(uri).unwrap(), &reach(&ALL), seed).unwrap();
+        let mut answers = answers.into_iter().cycle();
+        let (mut queries, mut targets) = (0, 0);
+        loop {
+            match resolution.next_target(|target| target.address.port() == 1) {
+                Next::Target(target) => {
+                    targets += 1;
+                    prop_assert!(!uri.starts_with("sips") || target.transport == Transport::Tls);
+                }
+                Next::Exhausted(_) => break,
+                Next::Pending => {
+                    let query = resolution.poll_query().expect("nothing is pending but what was asked");
+                    queries += 1;
+                    resolution.handle_answer(&query, answers.next().unwrap());
+                }
+            }
+        }
+        prop_assert!(targets <= MAX_TARGETS);
+        prop_assert!(queries <= 1 + 3 * (1 + 2 * MAX_RECORDS), "{} questions", queries);
+    }
 }

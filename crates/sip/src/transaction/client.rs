@@ -133,7 +133,7 @@ impl ClientTransaction {
             self.flow.connection = flow.connection;
         }
         let pass_up = match m.status() {
-            ..200 => self.provisional(config, now),
+            status @ ..200 => self.provisional(config, now, status),
             status if self.invite => self.invite_final(config, now, status, m, scratch, out),
             _ => self.non_invite_final(config, now),
         };
@@ -142,7 +142,7 @@ impl ClientTransaction {
         Some(Then { pass_up, cancel })
     }
 
-    fn provisional(&mut self, config: &TransactionConfig, now: Instant) -> bool {
+    fn provisional(&mut self, config: &TransactionConfig, now: Instant, status: u16) -> bool {
         if !self.awaits_final() {
             return false;
         }
@@ -150,8 +150,8 @@ impl ClientTransaction {
         self.state = State::Proceeding;
         if self.invite {
             self.resend_at = None;
-            // A CANCEL under way has set a shorter limit.
-            if self.cancel.as_ref().is_none_or(|cancel| !cancel.sent) {
+            // Timer C runs from the first response and anew from each that is more than a 100. A CANCEL has set a shorter limit.
+            if (first || status > 100) && self.cancel.as_ref().is_none_or(|cancel| !cancel.sent) {
                 self.until = now + config.timer_c;
             }
         } else if first && self.resend_at.is_some() {

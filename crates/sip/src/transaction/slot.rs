@@ -16,6 +16,8 @@ pub(super) struct Transaction {
     pub(super) owner: u64,
     /// The timer that is set, and for when.
     pub(super) timer: Option<(TimerId, Instant)>,
+    /// Its share of [`Transactions::kept`].
+    kept: usize,
     pub(super) machine: Machine,
 }
 
@@ -161,10 +163,13 @@ impl Transactions {
         });
     }
 
+    /// Sets the timer for when it is due, and counts what it keeps.
     pub(super) fn arm(&mut self, now: Instant, slot: u32) {
         let Some(transaction) = self.transactions.get_mut(slot as usize) else {
             return;
         };
+        let kept = transaction.kept_bytes();
+        self.kept = self.kept - std::mem::replace(&mut transaction.kept, kept) + kept;
         let Some(due) = transaction.due() else { return };
         match transaction.timer {
             Some((_, armed)) if armed == due => {}
@@ -180,7 +185,11 @@ impl Transactions {
     pub(super) fn insert(&mut self, owner: u64, machine: Machine) -> Result<Key, Overload> {
         let limit = self.config.max_transactions.min(branch::MAX_SLOTS);
         if self.transactions.len() >= limit {
-            return Err(Overload { limit });
+            return Err(Overload::Transactions { limit });
+        }
+        let limit = self.config.max_kept_bytes;
+        if self.kept >= limit {
+            return Err(Overload::Bytes { limit });
         }
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
@@ -188,6 +197,7 @@ impl Transactions {
             serial,
             owner,
             timer: None,
+            kept: 0,
             machine,
         }));
         Ok(Key {
@@ -198,6 +208,7 @@ impl Transactions {
 
     pub(super) fn remove(&mut self, slot: u32) -> u64 {
         let transaction = self.transactions.remove(slot as usize);
+        self.kept -= transaction.kept;
         if let Some((id, _)) = transaction.timer {
             self.timers.cancel(id);
         }

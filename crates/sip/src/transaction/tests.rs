@@ -226,7 +226,10 @@ fn limit_of_transactions_is_kept_and_room_comes_back() {
             .transactions
             .accept(now, new, third.message(), &world.flow, 0)
             .unwrap_err();
-        assert_eq!((refused, refused.status()), (Overload { limit: 2 }, 503));
+        assert_eq!(
+            (refused, refused.status()),
+            (Overload::Transactions { limit: 2 }, 503)
+        );
     }
     let refused = world.transactions.send(
         now,
@@ -237,10 +240,33 @@ fn limit_of_transactions_is_kept_and_room_comes_back() {
         |_, _| panic!("written"),
         &mut out,
     );
-    assert_eq!(refused, Err(Overload { limit: 2 }));
+    assert_eq!(refused, Err(Overload::Transactions { limit: 2 }));
     assert!(world.respond(first, &request("OPTIONS", "UDP", "z9hG4bK1", ""), 200));
     world.pass(s(32));
     world.accept(&request("OPTIONS", "UDP", "z9hG4bK3", ""));
+}
+
+#[test]
+fn limit_of_kept_bytes_is_kept_and_room_comes_back() {
+    let mut world = World::udp();
+    world.transactions.config.max_kept_bytes = 1000;
+    let mut sent = Vec::new();
+    let mut out = Outbox::new();
+    while let Ok(key) = world.transactions.send(
+        world.now,
+        &world.flow,
+        Method::Bye,
+        0,
+        0,
+        |_, bytes| bytes.extend_from_slice(&[b'x'; 400]),
+        &mut out,
+    ) {
+        sent.push(key);
+    }
+    assert_eq!((sent.len(), world.transactions.kept_bytes()), (3, 1200));
+    world.transactions.abandon(sent[0]);
+    assert_eq!(world.transactions.kept_bytes(), 800);
+    world.send(Method::Bye);
 }
 
 #[test]

@@ -83,6 +83,16 @@ fn timer_c_starts_anew_with_each_provisional_response_then_cancels_and_64_t1_lat
 }
 
 #[test]
+fn timer_c_does_not_start_anew_with_a_100() {
+    let mut world = World::tcp();
+    let (key, text) = world.send(Method::Invite);
+    assert_eq!(world.receive(&response(&text, 100, "")).0, passed_up(key));
+    world.pass(s(100));
+    assert_eq!(world.receive(&response(&text, 100, "")).0, passed_up(key));
+    assert_eq!(starts(&world.pass(s(85)), 6), [(185_000, "CANCEL")]);
+}
+
+#[test]
 fn non_2xx_is_acknowledged_hop_by_hop_each_time_it_comes_until_timer_d() {
     let mut world = World::udp();
     let (key, text) = world.send(Method::Invite);

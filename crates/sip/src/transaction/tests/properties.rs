@@ -246,6 +246,9 @@ proptest! {
         for step in steps {
             run.step(step);
             run.take_events();
+            let transactions = &run.world.transactions;
+            let kept: usize = transactions.transactions.iter().map(|(_, t)| t.kept_bytes()).sum();
+            prop_assert_eq!(transactions.kept_bytes(), kept);
         }
         // Patience, timer H or L after it, on top of timer C and its CANCEL: none of them is longer.
         run.world.pass(s(240 + 64));
