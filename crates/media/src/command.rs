@@ -156,13 +156,13 @@ pub struct Leg {
 impl Leg {
     /// Whether packets to the described address can arrive: it is a public one, or this side signals from it, or the relay
     /// itself sits in a private network. What a phone behind NAT writes about itself cannot be reached; the relay then
-    /// waits until it has heard from it.
+    /// waits until it has heard from it. Nobody from outside can name the relay's own host by its loopback address.
     pub fn is_reachable(&self) -> bool {
         self.rtp.is_some_and(|described| {
             let ip = described.ip();
             ip == self.signalling
                 || address::is_global(ip)
-                || (!address::is_global(self.ports.rtp.ip()) && address::is_unicast(ip))
+                || (!address::is_global(self.ports.rtp.ip()) && address::is_unicast(ip) && !ip.is_loopback())
         })
     }
 }

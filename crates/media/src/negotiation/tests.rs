@@ -379,6 +379,36 @@ fn reinvite_counts_from_its_answer_and_keeps_the_ports() {
 }
 
 #[test]
+fn reinvite_without_an_offer_asks_the_other_side_for_one() {
+    let (mut call, branch) = Call::established();
+    call.says(branch, Role::Caller, Carrier::Invite, "");
+    let offer = call.says(branch, Role::Callee, Carrier::InviteSuccess, &audio(BOB, 5600));
+    assert_eq!(
+        (target(&offer), call.orders()),
+        ("203.0.113.10:30000".into(), vec![])
+    );
+    call.says(branch, Role::Caller, Carrier::Ack, &audio(ALICE, 4600));
+    let (caller, callee) = call.legs();
+    assert_eq!(
+        (caller.rtp, callee.rtp),
+        (Some(addr("192.168.1.5:4600")), Some(addr("192.168.2.6:5600")))
+    );
+}
+
+#[test]
+fn offer_that_nobody_answers_changes_nothing() {
+    let (mut call, branch) = Call::established();
+    call.says(branch, Role::Caller, Carrier::Invite, &audio(ALICE, 4600));
+    call.says(branch, Role::Callee, Carrier::InviteSuccess, "");
+    call.says(branch, Role::Caller, Carrier::Ack, "");
+    // A session refresh without descriptions.
+    call.says(branch, Role::Callee, Carrier::Update, "");
+    call.says(branch, Role::Caller, Carrier::UpdateSuccess, "");
+    assert_eq!(call.orders(), [""; 0]);
+    assert_eq!(call.session.streams().count(), 1);
+}
+
+#[test]
 fn refused_reinvite_leaves_no_trace() {
     let (mut call, branch) = Call::established();
     let video = "m=video 4004 RTP/AVP 96\r\n";

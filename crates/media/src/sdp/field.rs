@@ -139,7 +139,7 @@ pub struct Attribute<'a> {
     pub name: &'a [u8],
     /// After the colon; empty for a property attribute.
     pub value: &'a [u8],
-    /// The whole line with its line end: what [`Edits::remove`] takes.
+    /// The whole line with its line end: what [`super::Edits::remove`] takes.
     pub line: Range<usize>,
 }
 

@@ -66,7 +66,8 @@ impl LegState {
                     Evidence::Rtp {
                         ssrc: rtp.ssrc(),
                         sequence: rtp.sequence(),
-                        negotiated: self.leg.formats.contains(rtp.payload_type()),
+                        negotiated: rtp.payload_type() == COMFORT_NOISE
+                            || self.leg.formats.contains(rtp.payload_type()),
                     }
                 }
                 PacketKind::Rtcp => Evidence::Rtcp {
@@ -176,3 +177,6 @@ fn plausibility(leg: &Leg, component: Component, source: SocketAddr, nat_pool: b
     }
     Plausibility::None
 }
+
+/// Sent in pauses with or without having been negotiated (RFC 3389 section 4).
+const COMFORT_NOISE: u8 = 13;

@@ -190,6 +190,22 @@ fn private_address_is_reached_by_a_relay_in_a_private_network() {
 }
 
 #[test]
+fn loopback_address_of_the_relay_is_not_sent_to() {
+    let mut call = Call::answered();
+    for signalling in ["198.51.100.7", "127.0.0.1"] {
+        let mut leg = leg(0, "127.0.0.1:4000", signalling);
+        leg.ports.rtp = addr("192.168.1.2:30000");
+        call.update(Side::Caller, leg);
+        let sent = call.callee_sends(BOB, &rtp(0xb, 1)) == to_alice("127.0.0.1:4000");
+        assert_eq!(
+            sent,
+            signalling == "127.0.0.1",
+            "unless the phone sits there as well"
+        );
+    }
+}
+
+#[test]
 fn early_media_come_before_the_description() {
     let mut call = Call::offered();
     call.caller_sends(ALICE, &rtp(0xa, 1));

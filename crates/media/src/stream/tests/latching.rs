@@ -273,6 +273,7 @@ fn unnegotiated_payload_type_does_not_latch_unless_it_comes_from_the_described_a
         call.caller_sends(ALICE, &rtp_of(33, 1, 1, 0)),
         Action::Drop(DropReason::PayloadType)
     );
+    assert_eq!(call.stream.source(Side::Caller, Component::Rtp), None);
     assert!(matches!(
         call.callee_sends(BOB, &rtp_of(33, 2, 1, 0)),
         Action::Drop(DropReason::NoDestination)
