@@ -119,6 +119,19 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u32) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// True if every quoted string is closed. Otherwise what is appended to the text would become a part of the last one.
+#[inline]
+pub(crate) fn has_closed_quotes(bytes: &[u8]) -> bool {
+    let mut i = 0;
+    while let Some(found) = memchr::memchr(b'"', bytes.get(i..).unwrap_or_default()) {
+        match quoted_end(bytes, i + found) {
+            Some(end) => i = end,
+            None => return false,
+        }
+    }
+    true
+}
+
 /// An unsigned number of digits only.
 #[inline]
 pub(crate) fn number(text: &str) -> Option<u32> {

@@ -54,6 +54,9 @@ impl<'a> NameAddr<'a> {
         let close = memchr::memchr(b'>', rest.as_bytes()).ok_or("'>' after the address")?;
         let uri = &rest[..close];
         let params = trim_start(&rest[close + 1..]);
+        if !text::has_closed_quotes(params.as_bytes()) {
+            return Err("a closing quote in the parameters");
+        }
         if !(params.is_empty() || params.starts_with(';')) {
             return Err("';' or nothing after the address");
         }
@@ -73,6 +76,9 @@ impl<'a> NameAddr<'a> {
         let uri = trim_end(&text[..end]);
         if uri.bytes().any(|b| matches!(b, b'?' | b',')) {
             return Err("angle brackets around an address with a question mark or a comma");
+        }
+        if !text::has_closed_quotes(text.as_bytes()) {
+            return Err("a closing quote in the parameters");
         }
         if !is_plain(uri) {
             return Err("an address");

@@ -54,6 +54,9 @@ impl<'a> Via<'a> {
         }
         let params_at = memchr::memchr(b';', sent_by.as_bytes()).unwrap_or(sent_by.len());
         let (sent_by, params) = sent_by.split_at(params_at);
+        if !text::has_closed_quotes(params.as_bytes()) {
+            return Err("a closing quote in the parameters");
+        }
         let sent_by = trim_end(sent_by);
         let host_end = match sent_by.as_bytes().first() {
             Some(b'[') => memchr::memchr(b']', sent_by.as_bytes()).ok_or("']' after an IPv6 address")? + 1,

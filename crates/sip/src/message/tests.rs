@@ -432,6 +432,8 @@ fn addresses_are_read_in_every_form() {
         "sip:a?b=c",
         "< sip:a>",
         "a\"b <sip:a>",
+        "<sip:a>;x=\"y",
+        "sip:a;x=\"y",
     ] {
         assert!(NameAddr::parse(value).is_err(), "{value}");
     }
@@ -482,6 +484,7 @@ fn via_parameters_are_read() {
         "SIP/2.0/UDP a;rport=x",
         "SIP/2.0/UDP a;;branch=b",
         "SIP/2.0/UDP a;ttl=256",
+        "SIP/2.0/UDP a;branch=b\";x",
         "SIP/2.0/UDP ;branch=b",
     ] {
         assert!(Via::parse(value).is_err(), "{value}");
