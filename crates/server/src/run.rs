@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::{io, thread};
 
+use agent::{EchoConfig, EchoService};
 use net::dns::{DnsOptions, Resolver};
 use net::media::PortOptions;
 use net::tcp::{Listener, TcpOptions};
@@ -81,6 +82,7 @@ pub fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
         let parts = Parts {
             number,
             switch: Switch::new(Arc::clone(&shared), number, clock, ports, random()?),
+            echo: EchoService::new(EchoConfig::default(), Box::new(desk.clone()), number, random()?),
             udp,
             listeners,
             tcp: tcp_options(&config, signalling),

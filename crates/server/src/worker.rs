@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use agent::EchoService;
 use net::dns::Resolver;
 use net::tcp::{ConnectionEvent, Connections, Id, Inbox};
 use net::udp::{AsyncUdpSocket, RecvBatch, SendBatch, UdpSocket};
@@ -71,6 +72,7 @@ impl Mailbox {
 pub(crate) struct Parts {
     pub(crate) number: u8,
     pub(crate) switch: Switch,
+    pub(crate) echo: EchoService,
     pub(crate) udp: Vec<UdpSocket>,
     pub(crate) listeners: Vec<net::tcp::Listener>,
     pub(crate) tcp: net::tcp::TcpOptions,
@@ -94,6 +96,7 @@ pub(crate) fn run(parts: Parts) -> io::Result<()> {
 struct Worker {
     number: u8,
     switch: Switch,
+    echo: EchoService,
     udp: Vec<Rc<AsyncUdpSocket>>,
     connections: Connections,
     streams: HashMap<Id, StreamState>,
@@ -129,6 +132,7 @@ impl Worker {
         Ok(Worker {
             number: parts.number,
             switch: parts.switch,
+            echo: parts.echo,
             udp,
             connections,
             streams: HashMap::new(),
@@ -150,7 +154,8 @@ impl Worker {
         let mut arrivals: Vec<Arrival> = self.udp.iter().map(arrival).collect();
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
-            let deadline = self.switch.poll_timeout();
+            let deadlines = [self.switch.poll_timeout(), self.echo.poll_timeout()];
+            let deadline = deadlines.into_iter().flatten().min();
             let woken = wait(
                 &mut arrivals,
                 &self.connections,
@@ -182,6 +187,9 @@ impl Worker {
             let now = net::clock::now();
             if self.switch.poll_timeout().is_some_and(|at| at <= now) {
                 self.switch.handle_timeout(now);
+            }
+            if self.echo.poll_timeout().is_some_and(|at| at <= now) {
+                self.echo.handle_timeout(now);
             }
             self.carry_out();
             if let Some(at) = self.stopping
@@ -324,6 +332,9 @@ impl Worker {
                 self.switch.handle_message(now, &flow, &bytes);
             }
             Mail::Send { flow, bytes } => self.send_stream(now, &flow, &bytes),
+            Mail::Report(report) if EchoService::owns(report.stream().session) => {
+                self.echo.handle_report(now, &report);
+            }
             Mail::Report(report) => self.switch.handle_report(now, &report),
             Mail::Stored { tickets, stored } => {
                 for ticket in tickets {
@@ -345,23 +356,33 @@ impl Worker {
         }
     }
 
-    /// Does what the switch wants until it wants nothing more.
+    /// Does what the switch and the echo service want until they want nothing more.
     fn carry_out(&mut self) {
         loop {
             let mut orders = false;
             while let Some(event) = self.switch.poll_event() {
                 orders |= self.event(event);
             }
+            while let Some(command) = self.echo.poll_command() {
+                self.order(command);
+                orders = true;
+            }
             if orders {
                 self.relay.wake();
             }
-            if self.switch.outbox().is_empty() {
+            if self.switch.outbox().is_empty() && self.echo.outbox().is_empty() {
                 return;
             }
-            // Sending can lead to more: the news of a connection that is gone.
-            std::mem::swap(self.switch.outbox(), &mut self.outbox);
+            // Sending can lead to more: the news of a connection that is gone, an answer of the echo service.
             let mut outbox = std::mem::take(&mut self.outbox);
+            std::mem::swap(self.switch.outbox(), &mut outbox);
             self.send_all(&outbox);
+            outbox.clear();
+            std::mem::swap(self.echo.outbox(), &mut outbox);
+            let now = net::clock::now();
+            for (flow, bytes) in outbox.iter() {
+                self.switch.handle_message(now, flow, bytes);
+            }
             outbox.clear();
             self.outbox = outbox;
         }
@@ -423,10 +444,12 @@ impl Worker {
         })
     }
 
-    /// Sends on the connection that the flow names, or on one to the same peer, or on a new one.
+    /// Sends on the connection that the flow names, or on one to the same peer, or on a new one; inside the process to the echo
+    /// service.
     fn send_stream(&mut self, now: Instant, flow: &Flow, bytes: &[u8]) {
         if flow.transport == Transport::Local {
-            return;
+            self.desk.set_here(flow.local.ip());
+            return self.echo.handle_message(now, flow, bytes);
         }
         let id = match flow.connection {
             Some(ConnectionId(id)) => {
@@ -475,15 +498,7 @@ impl Worker {
             }
             Event::Store { ticket, change } => self.store(ticket, &change),
             Event::Media(command) => {
-                let sockets = match &command {
-                    media::Command::Open { leg, .. } => self.desk.take(leg.ports.id),
-                    _ => None,
-                };
-                self.relay.send(Order {
-                    worker: self.number,
-                    command,
-                    sockets,
-                });
+                self.order(command);
                 return true;
             }
             Event::Dns { id, query } => {
@@ -495,6 +510,19 @@ impl Worker {
             _ => {}
         }
         false
+    }
+
+    /// Gives an order to the relay thread, with the sockets that it opens.
+    fn order(&self, command: media::Command) {
+        let sockets = match &command {
+            media::Command::Open { leg, .. } => self.desk.take(leg.ports.id),
+            _ => None,
+        };
+        self.relay.send(Order {
+            worker: self.number,
+            command,
+            sockets,
+        });
     }
 
     fn store(&mut self, ticket: Option<Ticket>, change: &switch::Change) {
