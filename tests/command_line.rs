@@ -1,10 +1,12 @@
-//! The commands as people run them: the real binary, what it prints, and its exit codes. No service runs here.
+//! The commands as people run them: the real binary, what it prints, and its exit codes, with and without a service.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use serde_json::Value;
@@ -39,6 +41,14 @@ impl Place {
         path.to_str().unwrap().to_owned()
     }
 
+    /// A configuration of a service on one loopback address.
+    fn listening(&self, address: &str) -> String {
+        self.write(
+            "listen.toml",
+            &format!("[listen]\nudp = \"{address}\"\ntcp = \"{address}\"\n"),
+        )
+    }
+
     fn run(&self, arguments: &[&str]) -> Said {
         self.run_with(arguments, "")
     }
@@ -68,6 +78,75 @@ impl Place {
         let said = self.run(arguments);
         assert_eq!((said.code, said.err.as_str()), (code, error), "{arguments:?}");
         assert_eq!(said.out, "");
+    }
+}
+
+/// A running service on an address of its own; killed when dropped.
+struct Service {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Service {
+    /// Starts it and reads until it says that it listens.
+    fn start(place: &Place, address: &str, more: &[&str]) -> (Self, String) {
+        let config = place.listening(address);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_trapez"))
+            .args([
+                "serve",
+                "--config",
+                &config,
+                "--data",
+                place.data().to_str().unwrap(),
+            ])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut service = Self { child, lines };
+        let mut said = String::new();
+        while !said.contains("Ctrl-C") {
+            let line = service
+                .lines
+                .next()
+                .expect("the service says that it listens")
+                .unwrap();
+            said.push_str(&line);
+            said.push('\n');
+        }
+        (service, said)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// The exit code; `None` when a signal ended it.
+    fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status.code(),
+                None if Instant::now() > deadline => panic!("the service does not end"),
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -353,4 +432,107 @@ fn a_wrong_command_line_ends_with_2_and_help_with_0() {
     ] {
         assert_eq!(run(arguments, "").code, code, "{arguments:?}");
     }
+}
+
+#[test]
+fn the_demo_shows_passwords_once_and_later_how_to_set_new_ones() {
+    let place = Place::new();
+    let address = "127.90.1.1:5060";
+    let (mut service, said) = Service::start(&place, address, &["--demo"]);
+    let shown = |said: &str, what: &str| -> Vec<String> {
+        let lines = said.lines().filter_map(|line| line.trim().strip_prefix(what));
+        lines.map(|rest| rest.trim().to_owned()).collect()
+    };
+    assert_eq!(shown(&said, "user"), ["alice", "bob"]);
+    assert_eq!(shown(&said, "domain"), ["127.90.1.1"]);
+    assert_eq!(shown(&said, "transport"), ["UDP port 5060, TCP port 5060"]);
+    let passwords = shown(&said, "password");
+    assert!(passwords.iter().all(|password| password.len() == 20), "{said}");
+    assert_ne!(passwords[0], passwords[1]);
+    assert!(
+        said.contains(place.data().join("trapez.db").to_str().unwrap()),
+        "{said}"
+    );
+    service.signal("INT");
+    assert_eq!(service.wait(), Some(0));
+
+    let (_service, said) = Service::start(&place, address, &["--demo"]);
+    assert!(
+        said.contains("account passwd alice") && said.contains("account passwd bob"),
+        "{said}"
+    );
+    assert!(
+        passwords.iter().all(|password| !said.contains(password)),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_told_in_one_sentence_and_the_next_demo_still_shows_its_passwords() {
+    let place = Place::new();
+    let address = "127.90.2.1:5060";
+    let taken = UdpSocket::bind(address).unwrap();
+    let config = place.listening(address);
+    let said = place.run(&["serve", "--demo", "--config", &config]);
+    assert_eq!((said.code, said.out.as_str()), (5, ""), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(
+        said.err.contains(address) && said.err.contains("in use"),
+        "{}",
+        said.err
+    );
+    drop(taken);
+    let (_service, said) = Service::start(&place, address, &["--demo"]);
+    assert!(said.contains("shown this once"), "{said}");
+}
+
+#[test]
+fn commands_reach_the_running_service_and_end_it() {
+    let place = Place::new();
+    let (mut service, said) = Service::start(&place, "127.90.3.1:5060", &[]);
+    assert!(said.contains("127.90.3.1:5060"), "{said}");
+    assert_eq!(mode(&place.data().join("trapez.sock")), 0o600);
+    place.ask(&["account", "add", "alice"]);
+    let status = place.json(&["status"]);
+    assert_eq!((&status["accounts"], &status["calls"]), (&1.into(), &0.into()));
+    assert_eq!(status["pid"], service.child.id());
+    assert_eq!(
+        place.json(&["calls"]),
+        serde_json::json!({"reply": "calls", "calls": [], "more": false})
+    );
+    assert_eq!(place.ask(&["bindings", "alice"]), "nobody is registered\n");
+    place.refused(
+        &["account", "add", "alice"],
+        7,
+        "trapez: the account alice@trapez exists already; set its password with `trapez account passwd`, or choose another name\n",
+    );
+    let second = place.run(&["serve", "--config", &place.listening("127.90.3.2:5060")]);
+    assert_eq!(second.code, 4);
+    assert!(
+        second.err.contains("in use by another trapez process"),
+        "{}",
+        second.err
+    );
+    assert_eq!(place.ask(&["stop"]), "the service ends\n");
+    assert_eq!(service.wait(), Some(0));
+    assert!(!place.data().join("trapez.sock").exists());
+    assert!(place.ask(&["account", "list"]).contains("alice@trapez"));
+}
+
+#[test]
+fn a_killed_service_leaves_nothing_behind_that_hinders_commands_or_the_next_start() {
+    let place = Place::new();
+    let (mut service, _) = Service::start(&place, "127.90.4.1:5060", &[]);
+    place.ask(&["account", "add", "alice"]);
+    service.signal("KILL");
+    assert_eq!(service.wait(), None);
+    assert!(
+        place.data().join("trapez.sock").exists(),
+        "what a killed service cannot remove"
+    );
+    assert!(place.ask(&["account", "list"]).contains("alice@trapez"));
+    let (mut service, _) = Service::start(&place, "127.90.4.1:5060", &[]);
+    assert_eq!(place.json(&["status"])["accounts"], 1);
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
 }

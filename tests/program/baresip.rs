@@ -1,7 +1,7 @@
 //! baresip as a telephone: speaks a tone from a file, records what it hears, controlled through its `ctrl_tcp` module.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,10 @@ pub(crate) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Telephone `slot` (0 to 4) of a site: signalling on an address of its own, audio on an address of its own.
+    /// Telephone `slot` (0 to 4) of a site, on ports of its own. All are at 127.0.0.1, because that is where the kernel
+    /// lets packets to any loopback address come from, unless a socket is bound to one: baresip's RTP is not.
     pub(crate) fn of(site: &Site, slot: u16, account: &'a str, tone: Tone) -> Self {
-        let address = site.address(10 + u8::try_from(slot).expect("slots are few"));
+        let address = IpAddr::from([127, 0, 0, 1]);
         let ports = site.phone_ports(slot);
         Self {
             account,

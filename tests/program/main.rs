@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod baresip;
+mod handset;
 mod linphone;
 mod process;
 mod server;

@@ -135,4 +135,4 @@ fn tail(log: &str) -> &str {
 }
 
 /// Bytes of a process's output that a failing test shows.
-const TAIL: usize = 6_000;
+const TAIL: usize = 60_000;

@@ -27,7 +27,7 @@ impl Sipp {
         .expect("a scenario's fields can be written");
         let file = format!("{}/tests/program/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
         let (address, server) = (site.address(host).to_string(), site.server().to_string());
-        let media = (site.phone_ports(4) + u16::from(host % 4) * 2).to_string();
+        let media = (site.phone_ports(4) + u16::from(host % 2) * 4).to_string();
         let program = [
             "sipp",
             &server,

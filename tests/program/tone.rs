@@ -32,6 +32,14 @@ impl Tone {
 }
 
 impl Recording {
+    /// Samples as they came off the wire.
+    pub(crate) fn of(samples: Vec<f64>) -> Self {
+        Self {
+            rate: f64::from(RATE),
+            samples,
+        }
+    }
+
     /// Several WAV files, one after the other: telephones begin a new one after a hold.
     pub(crate) fn read(paths: &[std::path::PathBuf]) -> Self {
         let mut all = Self {

@@ -265,9 +265,8 @@ impl Received {
         self.respond_with(status, more, "")
     }
 
-    /// The same with a session description.
-    pub(crate) fn answer(&self, contact: &str) -> String {
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n";
+    /// 200 with this session description.
+    pub(crate) fn answer(&self, contact: &str, sdp: &str) -> String {
         self.respond_with(200, &[contact, "Content-Type: application/sdp"], sdp)
     }
 
