@@ -150,6 +150,11 @@ impl Drop for Service {
     }
 }
 
+/// A loopback address that no other test has, nor another run of these tests at the same time.
+fn address(test: u8) -> String {
+    format!("127.{}.{test}.1:5060", 100 + std::process::id() % 100)
+}
+
 fn run(arguments: &[&str], input: &str) -> Said {
     let mut child = Command::new(env!("CARGO_BIN_EXE_trapez"))
         .args(arguments)
@@ -437,14 +442,14 @@ fn a_wrong_command_line_ends_with_2_and_help_with_0() {
 #[test]
 fn the_demo_shows_passwords_once_and_later_how_to_set_new_ones() {
     let place = Place::new();
-    let address = "127.90.1.1:5060";
+    let address = &address(1);
     let (mut service, said) = Service::start(&place, address, &["--demo"]);
     let shown = |said: &str, what: &str| -> Vec<String> {
         let lines = said.lines().filter_map(|line| line.trim().strip_prefix(what));
         lines.map(|rest| rest.trim().to_owned()).collect()
     };
     assert_eq!(shown(&said, "user"), ["alice", "bob"]);
-    assert_eq!(shown(&said, "domain"), ["127.90.1.1"]);
+    assert_eq!(shown(&said, "domain"), [address.trim_end_matches(":5060")]);
     assert_eq!(shown(&said, "transport"), ["UDP port 5060, TCP port 5060"]);
     let passwords = shown(&said, "password");
     assert!(passwords.iter().all(|password| password.len() == 20), "{said}");
@@ -470,7 +475,7 @@ fn the_demo_shows_passwords_once_and_later_how_to_set_new_ones() {
 #[test]
 fn a_port_in_use_is_told_in_one_sentence_and_the_next_demo_still_shows_its_passwords() {
     let place = Place::new();
-    let address = "127.90.2.1:5060";
+    let address = &address(2);
     let taken = UdpSocket::bind(address).unwrap();
     let config = place.listening(address);
     let said = place.run(&["serve", "--demo", "--config", &config]);
@@ -489,8 +494,8 @@ fn a_port_in_use_is_told_in_one_sentence_and_the_next_demo_still_shows_its_passw
 #[test]
 fn commands_reach_the_running_service_and_end_it() {
     let place = Place::new();
-    let (mut service, said) = Service::start(&place, "127.90.3.1:5060", &[]);
-    assert!(said.contains("127.90.3.1:5060"), "{said}");
+    let (mut service, said) = Service::start(&place, &address(3), &[]);
+    assert!(said.contains(&address(3)), "{said}");
     assert_eq!(mode(&place.data().join("trapez.sock")), 0o600);
     place.ask(&["account", "add", "alice"]);
     let status = place.json(&["status"]);
@@ -506,7 +511,7 @@ fn commands_reach_the_running_service_and_end_it() {
         7,
         "trapez: the account alice@trapez exists already; set its password with `trapez account passwd`, or choose another name\n",
     );
-    let second = place.run(&["serve", "--config", &place.listening("127.90.3.2:5060")]);
+    let second = place.run(&["serve", "--config", &place.listening(&address(5))]);
     assert_eq!(second.code, 4);
     assert!(
         second.err.contains("in use by another trapez process"),
@@ -522,7 +527,7 @@ fn commands_reach_the_running_service_and_end_it() {
 #[test]
 fn a_killed_service_leaves_nothing_behind_that_hinders_commands_or_the_next_start() {
     let place = Place::new();
-    let (mut service, _) = Service::start(&place, "127.90.4.1:5060", &[]);
+    let (mut service, _) = Service::start(&place, &address(4), &[]);
     place.ask(&["account", "add", "alice"]);
     service.signal("KILL");
     assert_eq!(service.wait(), None);
@@ -531,7 +536,7 @@ fn a_killed_service_leaves_nothing_behind_that_hinders_commands_or_the_next_star
         "what a killed service cannot remove"
     );
     assert!(place.ask(&["account", "list"]).contains("alice@trapez"));
-    let (mut service, _) = Service::start(&place, "127.90.4.1:5060", &[]);
+    let (mut service, _) = Service::start(&place, &address(4), &[]);
     assert_eq!(place.json(&["status"])["accounts"], 1);
     service.signal("TERM");
     assert_eq!(service.wait(), Some(0));
