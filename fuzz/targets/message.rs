@@ -19,19 +19,59 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(m: Message<'_>) {
-    let _ = (m.validate_request(), m.validate_response(), m.is_answerable(), m.method(), m.reason(), m.body());
-    let _ = (m.cseq(), m.call_id(), m.max_forwards(), m.max_breadth(), m.expires(), m.min_expires(), m.retry_after());
-    let _ = (m.session_expires(), m.min_se(), m.rseq(), m.rack(), m.date(), m.content_length());
-    m.vias().flatten().for_each(|via| drop((via.host(), via.port(), via.has_magic_cookie())));
-    for address in m.from().into_iter().chain(m.to()).chain(m.routes().flatten()).chain(m.record_routes().flatten()) {
-        let _ = (address.display_name(), address.tag(), address.q(), address.expires(), address.parsed_uri());
+    let _ = (
+        m.validate_request(),
+        m.validate_response(),
+        m.is_answerable(),
+        m.method(),
+        m.reason(),
+        m.body(),
+    );
+    let _ = (
+        m.cseq(),
+        m.call_id(),
+        m.max_forwards(),
+        m.max_breadth(),
+        m.expires(),
+        m.min_expires(),
+        m.retry_after(),
+    );
+    let _ = (
+        m.session_expires(),
+        m.min_se(),
+        m.rseq(),
+        m.rack(),
+        m.date(),
+        m.content_length(),
+    );
+    m.vias()
+        .flatten()
+        .for_each(|via| drop((via.host(), via.port(), via.has_magic_cookie())));
+    for address in m
+        .from()
+        .into_iter()
+        .chain(m.to())
+        .chain(m.routes().flatten())
+        .chain(m.record_routes().flatten())
+    {
+        let _ = (
+            address.display_name(),
+            address.tag(),
+            address.q(),
+            address.expires(),
+            address.parsed_uri(),
+        );
     }
     if let Ok(Contacts::List(list)) = m.contacts() {
         list.for_each(drop);
     }
-    m.reason_header().flatten().for_each(|reason| drop((reason.cause(), reason.text())));
+    m.reason_header()
+        .flatten()
+        .for_each(|reason| drop((reason.cause(), reason.text())));
     for id in [HeaderId::Authorization, HeaderId::ProxyAuthorization] {
-        m.credentials(id).flatten().for_each(|c| drop((c.is_digest(), c.param("nonce"), c.params.iter().count())));
+        m.credentials(id)
+            .flatten()
+            .for_each(|c| drop((c.is_digest(), c.param("nonce"), c.params.iter().count())));
     }
     for header in m.headers() {
         let _ = (m.values(header.id).count(), header.text());
@@ -47,8 +87,12 @@ fn write(m: Message<'_>, is_valid: bool) {
     out.clear();
     let source = "203.0.113.7:1024".parse().expect("an address");
     edits.fix_top_via(m, source);
-    edits.push_top(m, HeaderId::Via, |out| out.extend_from_slice(b"SIP/2.0/UDP p;branch=z9hG4bKp"));
-    edits.push_top(m, HeaderId::RecordRoute, |out| out.extend_from_slice(b"<sip:p;lr>"));
+    edits.push_top(m, HeaderId::Via, |out| {
+        out.extend_from_slice(b"SIP/2.0/UDP p;branch=z9hG4bKp")
+    });
+    edits.push_top(m, HeaderId::RecordRoute, |out| {
+        out.extend_from_slice(b"<sip:p;lr>")
+    });
     edits.pop_value(m, HeaderId::Route);
     edits.decrement_max_forwards(m, 70);
     edits.set_body(m, Some("application/sdp"), b"v=0\r\n");
@@ -57,7 +101,11 @@ fn write(m: Message<'_>, is_valid: bool) {
         match MessageBuf::parse(out.as_slice()) {
             Ok(forwarded) => {
                 let f = forwarded.message();
-                assert_eq!(f.validate_request().err().map(|e| e.status).unwrap_or(483), 483, "{f:?}");
+                assert_eq!(
+                    f.validate_request().err().map(|e| e.status).unwrap_or(483),
+                    483,
+                    "{f:?}"
+                );
                 assert_eq!(f.body(), b"v=0\r\n");
                 assert_eq!(f.call_id(), m.call_id());
             }
@@ -71,7 +119,10 @@ fn write(m: Message<'_>, is_valid: bool) {
     if is_valid && out.len() <= sip::message::limits::MESSAGE_BYTES {
         let response = MessageBuf::parse(out.as_slice()).expect("a response to a valid request");
         assert_eq!(response.message().cseq(), m.cseq());
-        assert_eq!(response.message().top_via().map(|v| v.branch), m.top_via().map(|v| v.branch));
+        assert_eq!(
+            response.message().top_via().map(|v| v.branch),
+            m.top_via().map(|v| v.branch)
+        );
     }
 }
 

@@ -204,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn an_aor_is_its_own_aor(user in "[a-zA-Z0-9%!~*'().&=+$,;?/-]{1,10}", host in "[a-zA-Z0-9-]{1,8}(\\.[a-z]{2,3})?") {
+    fn an_aor_is_its_own_aor(user in "[a-zA-Z0-9!~*'().&=+$,;?/-]{1,10}", host in "[a-zA-Z0-9-]{1,8}(\\.[a-z]{2,3})?") {
         if let Ok(uri) = Uri::parse(&format!("sip:{user}@{host}:5060;x=y")) {
             let aor = uri.aor();
             if let Ok(again) = Uri::parse(&format!("sip:{aor}")) {

@@ -42,11 +42,14 @@ fn same_option(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
+/// Of a parameter that is repeated, against 19.1.1, the first counts.
 fn params_agree(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    a.params.iter().all(|(name, value)| match b.params.get(name) {
-        Some(other) => same_ignoring_case(value.unwrap_or(""), other.unwrap_or("")),
-        None => !DECISIVE.iter().any(|d| d.eq_ignore_ascii_case(name)),
-    })
+    a.params
+        .iter()
+        .all(|(name, _)| match (a.params.get(name), b.params.get(name)) {
+            (Some(value), Some(other)) => same_ignoring_case(value.unwrap_or(""), other.unwrap_or("")),
+            _ => !DECISIVE.iter().any(|d| d.eq_ignore_ascii_case(name)),
+        })
 }
 
 /// True if each header field of `a` stands in `b`, as often.
@@ -61,12 +64,17 @@ fn headers_contained(a: &Uri<'_>, b: &Uri<'_>) -> bool {
 }
 
 fn tel_params_contained(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    a.params.iter().all(|(name, value)| match b.params.get(name) {
-        None => false,
-        Some(other) if name.eq_ignore_ascii_case("ext") || name.eq_ignore_ascii_case("phone-context") => {
-            same_number(value.unwrap_or(""), other.unwrap_or(""))
-        }
-        Some(other) => same_ignoring_case(value.unwrap_or(""), other.unwrap_or("")),
+    a.params.iter().all(|(name, _)| {
+        let (Some(value), Some(other)) = (a.params.get(name), b.params.get(name)) else {
+            return false;
+        };
+        let is_number = name.eq_ignore_ascii_case("ext") || name.eq_ignore_ascii_case("phone-context");
+        let same = if is_number {
+            same_number
+        } else {
+            same_ignoring_case
+        };
+        same(value.unwrap_or(""), other.unwrap_or(""))
     })
 }
 

@@ -30,10 +30,14 @@ impl<'a> Host<'a> {
         {
             return Some(Host::V4(address));
         }
-        bytes
-            .iter()
-            .all(|b| text::is_host_char(*b))
-            .then_some(Host::Name(text))
+        // Labels are not empty; a dot may stand at the end.
+        let mut previous = b'.';
+        let is_name = bytes.iter().all(|byte| {
+            let fits = text::is_host_char(*byte) && !(*byte == b'.' && previous == b'.');
+            previous = *byte;
+            fits
+        });
+        is_name.then_some(Host::Name(text))
     }
 
     /// The address, if the host is one.

@@ -64,6 +64,7 @@ fn equivalent_uris_of_19_1_4() {
         ),
         ("sip:a@[2001:db8::1]", "sip:a@[2001:DB8:0:0::1]"),
         ("sip:a@b?Subject=x", "sip:a@b?subject=x"),
+        ("sip:a@b;x=1;x=2", "sip:a@b;x=1;x=2"),
     ] {
         assert!(uri(a).equivalent(&uri(b)), "{a} {b}");
         assert!(uri(b).equivalent(&uri(a)), "{b} {a}");
@@ -161,6 +162,8 @@ fn malformed_uris_are_refused() {
         "sip:bob@exam ple.org",
         "sip:bob@example.org;x=\"y\"",
         "sip:a@b@c",
+        "sip:a..b",
+        "sip:.a",
         "sip:bob@example.org?a=<b>",
         "3sip:x",
         "s ip:x",
