@@ -300,13 +300,11 @@ impl Authenticator {
     /// so its retransmissions come to here.
     fn fingerprint(&self, credentials: &DigestCredentials<'_>, m: Message<'_>, flow: &Flow) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.shared.secret);
-        let branch = m.top_via().ok().and_then(|via| via.branch).unwrap_or("");
-        let call_id = m.call_id().unwrap_or("");
-        for part in [credentials.response, branch, call_id] {
-            hasher.write(part.as_bytes());
+        hasher.write(credentials.response.as_bytes());
+        for id in [HeaderId::Via, HeaderId::CallId, HeaderId::CSeq] {
+            hasher.write(m.header(id).map_or(b"", |header| header.value));
             hasher.write_u8(0);
         }
-        hasher.write_u32(m.cseq().map_or(0, |cseq| cseq.number));
         match flow.remote.ip() {
             std::net::IpAddr::V4(ip) => hasher.write(&ip.octets()),
             std::net::IpAddr::V6(ip) => hasher.write(&ip.octets()),

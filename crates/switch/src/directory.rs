@@ -104,12 +104,12 @@ impl Directory {
 
     /// The address-of-record that a SIP URI names; `None` when it has no user or its domain is not one of this service.
     pub fn address_of_record(&self, uri: &Uri<'_>) -> Option<AddressOfRecord> {
-        if !uri.is_sip() || uri.user.is_none() {
-            return None;
-        }
+        let user = uri.user.filter(|_| uri.is_sip())?;
         let domain = self.canonical_domain(uri.host)?;
-        let mut text = String::with_capacity(uri.as_str().len() + domain.len());
-        uri.write_aor(&mut text);
+        if !user.contains('%') {
+            return Some(AddressOfRecord::new(user, domain));
+        }
+        let mut text = uri.aor();
         // A user may hold an escaped `@`, a host none at all.
         text.truncate(text.rfind('@')? + 1);
         text.push_str(domain);

@@ -58,31 +58,26 @@ pub struct BindingParts<'a> {
 impl Binding {
     /// Packs a binding. A text longer than 65,535 bytes is cut there; the registrar's limits are far below.
     pub fn new(parts: &BindingParts<'_>) -> Binding {
-        let texts = [
-            parts.aor,
-            parts.contact,
-            parts.call_id,
-            parts.path,
-            parts.instance,
-            parts.user_agent,
-        ]
-        .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))]);
-        let mut flow = [0u8; MAX_FLOW];
-        let flow_length = encode_flow(&parts.flow, parts.behind_nat, &mut flow);
-        // Put together on the stack, so that the shared block is the only allocation.
-        let mut packed = SmallVec::<[u8; 512]>::new();
-        for text in texts {
-            packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
-        }
-        packed.extend_from_slice(&parts.q.to_le_bytes());
-        packed.extend_from_slice(&parts.reg_id.to_le_bytes());
-        packed.push(flow_length as u8);
-        packed.extend_from_slice(&flow[..flow_length]);
-        for text in texts {
-            packed.extend_from_slice(text.as_bytes());
-        }
+        Binding::with_packed(Arc::from(&pack(parts)[..]), parts)
+    }
+
+    /// The same contact registered again: the block is shared when the new registration says the same as the old one.
+    pub(crate) fn refreshed(&self, parts: &BindingParts<'_>) -> Binding {
+        let packed = pack(parts);
+        let same = packed[..] == self.packed[..];
+        Binding::with_packed(
+            if same {
+                Arc::clone(&self.packed)
+            } else {
+                Arc::from(&packed[..])
+            },
+            parts,
+        )
+    }
+
+    fn with_packed(packed: Arc<[u8]>, parts: &BindingParts<'_>) -> Binding {
         Binding {
-            packed: Arc::from(&packed[..]),
+            packed,
             expires: seconds(parts.expires),
             registered_at: seconds(parts.registered_at),
             cseq: parts.cseq,
@@ -107,21 +102,6 @@ impl Binding {
             flow: self.flow(),
             behind_nat: self.behind_nat(),
         }
-    }
-
-    /// The same contact refreshed: the texts are shared when the new registration says the same as the old one.
-    pub(crate) fn refreshed(&self, parts: &BindingParts<'_>) -> Binding {
-        let mut kept = Binding {
-            packed: Arc::clone(&self.packed),
-            expires: seconds(parts.expires),
-            registered_at: seconds(parts.registered_at),
-            cseq: parts.cseq,
-            pending: 0,
-        };
-        if kept.parts() != *parts {
-            kept = Binding::new(parts);
-        }
-        kept
     }
 
     /// The address-of-record, `user@domain`.
@@ -197,6 +177,26 @@ impl Binding {
             .unwrap_or_default()
     }
 
+    /// It is a binding of that address-of-record. Comparing needs no check that the bytes are text.
+    pub(crate) fn is_of(&self, aor: &str) -> bool {
+        self.text_bytes(0) == aor.as_bytes()
+    }
+
+    /// It has that contact, written in the same way.
+    pub(crate) fn has_contact(&self, contact: &str) -> bool {
+        self.text_bytes(1) == contact.as_bytes()
+    }
+
+    /// A REGISTER with that Call-ID made it.
+    pub(crate) fn has_call_id(&self, call_id: &str) -> bool {
+        self.text_bytes(2) == call_id.as_bytes()
+    }
+
+    /// It has that instance.
+    pub(crate) fn has_instance(&self, instance: &str) -> bool {
+        self.text_bytes(4) == instance.as_bytes()
+    }
+
     /// The transport of the flow.
     pub fn transport(&self) -> Transport {
         transport_of(self.byte(HEAD)).unwrap_or(Transport::Udp)
@@ -218,10 +218,11 @@ impl Binding {
     }
 
     fn text(&self, which: usize) -> &str {
-        self.packed
-            .get(self.range(which))
-            .and_then(|bytes| str::from_utf8(bytes).ok())
-            .unwrap_or("")
+        str::from_utf8(self.text_bytes(which)).unwrap_or("")
+    }
+
+    fn text_bytes(&self, which: usize) -> &[u8] {
+        self.packed.get(self.range(which)).unwrap_or_default()
     }
 
     fn range(&self, which: usize) -> Range<usize> {
@@ -247,6 +248,33 @@ impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts().fmt(f)
     }
+}
+
+/// Lengths, numbers, flow and texts in one block; put together on the stack.
+fn pack(parts: &BindingParts<'_>) -> SmallVec<[u8; 512]> {
+    let texts = [
+        parts.aor,
+        parts.contact,
+        parts.call_id,
+        parts.path,
+        parts.instance,
+        parts.user_agent,
+    ]
+    .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))]);
+    let mut flow = [0u8; MAX_FLOW];
+    let flow_length = encode_flow(&parts.flow, parts.behind_nat, &mut flow);
+    let mut packed = SmallVec::new();
+    for text in texts {
+        packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    }
+    packed.extend_from_slice(&parts.q.to_le_bytes());
+    packed.extend_from_slice(&parts.reg_id.to_le_bytes());
+    packed.push(flow_length as u8);
+    packed.extend_from_slice(&flow[..flow_length]);
+    for text in texts {
+        packed.extend_from_slice(text.as_bytes());
+    }
+    packed
 }
 
 /// Texts of a binding.

@@ -69,7 +69,12 @@ impl Shard {
 
     /// Bindings of an address-of-record with their slots.
     pub(super) fn bindings(&self, hash: u64, aor: &str) -> impl Iterator<Item = (u32, &Binding)> {
-        let head = self.heads.find(hash, |&slot| self.aor(slot) == aor).copied();
+        let head = self
+            .heads
+            .find(hash, |&slot| {
+                self.get(slot).is_some_and(|binding| binding.is_of(aor))
+            })
+            .copied();
         let mut next = head.unwrap_or(NONE);
         std::iter::from_fn(move || {
             let slot = self.slots.get(next as usize)?;
@@ -209,10 +214,6 @@ impl Shard {
         } else {
             self.free
         }
-    }
-
-    fn aor(&self, slot: u32) -> &str {
-        aor_of(&self.slots, slot)
     }
 
     fn link_connection(&mut self, keys: Keys, connection: ConnectionId, slot: u32) {

@@ -50,10 +50,11 @@ impl<'m> Requested<'m> {
             Contacts::Star if m.expires().ok().flatten() == Some(0) => Wish::RemoveAll,
             Contacts::Star => return Err(Refusal::Plain(400, "Contact * Without Expires 0")),
             Contacts::List(list) => {
+                let header_expires = m.expires().ok().flatten().unwrap_or(config.default_expires);
                 let mut contacts: SmallVec<[RequestedContact<'m>; 1]> = SmallVec::new();
                 for contact in list {
                     let contact = contact.map_err(|_| Refusal::Plain(400, "Bad Contact"))?;
-                    let contact = RequestedContact::read(m, &contact, config)?;
+                    let contact = RequestedContact::read(&contact, header_expires, config)?;
                     // The same contact twice: the later one is what the user agent means.
                     contacts.retain(|earlier| !earlier.uri.equivalent(&contact.uri));
                     if contacts.len() >= config.max_bindings {
@@ -81,7 +82,12 @@ impl<'m> Requested<'m> {
 }
 
 impl<'m> RequestedContact<'m> {
-    fn read(m: Message<'m>, contact: &NameAddr<'m>, config: &RegistrarConfig) -> Result<Self, Refusal<'m>> {
+    /// `header_expires` holds where the contact itself says nothing.
+    fn read(
+        contact: &NameAddr<'m>,
+        header_expires: u32,
+        config: &RegistrarConfig,
+    ) -> Result<Self, Refusal<'m>> {
         let uri = contact
             .parsed_uri()
             .map_err(|_| Refusal::Plain(400, "Bad Contact"))?;
@@ -92,32 +98,41 @@ impl<'m> RequestedContact<'m> {
         if contact.uri.len() > MAX_CONTACT {
             return Err(Refusal::Plain(400, "Contact Too Long"));
         }
-        let given = contact.params.contains("expires");
-        let wanted = if given {
-            contact.expires()
-        } else {
-            m.expires().ok().flatten()
-        };
-        // What cannot be read counts as no wish (RFC 3261 10.2.1.1).
-        let wanted = wanted.unwrap_or(config.default_expires);
-        if wanted > 0 && wanted < config.min_expires.min(ONE_HOUR) {
+        let (mut expires, mut q, mut instance, mut reg_id) = (header_expires, 1000, "", 0);
+        for (name, value) in contact.params.iter() {
+            match name.len() {
+                1 if name.eq_ignore_ascii_case("q") => q = contact.q(),
+                // What cannot be read counts as no wish (RFC 3261 10.2.1.1).
+                7 if name.eq_ignore_ascii_case("expires") => {
+                    expires = contact.expires().unwrap_or(config.default_expires);
+                }
+                6 if name.eq_ignore_ascii_case("reg-id") => {
+                    reg_id = value.and_then(|text| text.parse().ok()).unwrap_or(0);
+                }
+                13 if name.eq_ignore_ascii_case("+sip.instance") => {
+                    instance = value.and_then(usable_instance).unwrap_or("");
+                }
+                _ => {}
+            }
+        }
+        if expires > 0 && expires < config.min_expires.min(ONE_HOUR) {
             return Err(Refusal::TooBrief(config.min_expires.min(ONE_HOUR)));
         }
-        let instance = contact.param("+sip.instance").unwrap_or("");
-        let usable =
-            instance.len() <= MAX_INSTANCE && !instance.bytes().any(|byte| byte < b' ' || byte == b'"');
-        let reg_id = contact
-            .param("reg-id")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
         Ok(RequestedContact {
             uri,
-            expires: wanted.min(config.max_expires),
-            q: contact.q(),
-            instance: if usable { instance } else { "" },
+            expires: expires.min(config.max_expires),
+            q,
+            instance,
             reg_id,
         })
     }
+}
+
+/// What is between the quotes, as far as it can be kept.
+fn usable_instance(quoted: &str) -> Option<&str> {
+    let instance = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    let usable = instance.len() <= MAX_INSTANCE && !instance.bytes().any(|byte| byte < b' ' || byte == b'"');
+    usable.then_some(instance)
 }
 
 fn read_path<'m>(m: Message<'m>, config: &RegistrarConfig) -> Result<Cow<'m, str>, Refusal<'m>> {
@@ -154,7 +169,7 @@ fn is_behind_nat(m: Message<'_>, flow: &Flow, contacts: &Wish<'_>) -> bool {
     let Wish::Each(contacts) = contacts else {
         return false;
     };
-    if m.vias().nth(1).is_some() || flow.transport == Transport::Local {
+    if m.values(HeaderId::Via).nth(1).is_some() || flow.transport == Transport::Local {
         return false;
     }
     let source = flow.remote.ip().to_canonical();

@@ -143,7 +143,7 @@ impl<'m> Update<'_, 'm> {
             let left_behind = bindings.iter().find(|(slot, old)| {
                 let taken = |step: &Step| matches!(step, Step::Replace(s) | Step::Remove(s) if s == slot);
                 self.is_valid(old)
-                    && old.instance() == contact.instance
+                    && old.has_instance(contact.instance)
                     && old.reg_id() == contact.reg_id
                     && !steps.iter().any(taken)
             });
@@ -218,11 +218,11 @@ impl<'m> Update<'_, 'm> {
 
     /// The order of requests is known within one Call-ID only.
     fn is_newer_than(&self, binding: &Binding) -> bool {
-        binding.call_id() != self.request.call_id || self.request.cseq > binding.cseq()
+        !binding.has_call_id(self.request.call_id) || self.request.cseq > binding.cseq()
     }
 
     fn is_repeated(&self, binding: &Binding) -> bool {
-        binding.call_id() == self.request.call_id && self.request.cseq == binding.cseq()
+        binding.has_call_id(self.request.call_id) && self.request.cseq == binding.cseq()
     }
 
     fn parts<'p>(&'p self, contact: &'p RequestedContact<'m>, registered_at: u64) -> BindingParts<'p> {
@@ -246,7 +246,7 @@ impl<'m> Update<'_, 'm> {
 
 /// RFC 3261 19.1.4; the usual case, that nothing has changed, needs no parsing.
 fn is_same(binding: &Binding, contact: &RequestedContact<'_>) -> bool {
-    binding.contact() == contact.uri.as_str()
+    binding.has_contact(contact.uri.as_str())
         || Uri::parse(binding.contact()).is_ok_and(|uri| uri.equivalent(&contact.uri))
 }
 
