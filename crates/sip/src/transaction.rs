@@ -72,7 +72,7 @@ struct Key {
 #[must_use]
 pub enum Received {
     /// A request without a transaction. Answer it statelessly (with [`NewRequest::tag`] in To, so that the ACK is recognised)
-    /// or accept it. A user agent answers a merged one 482 ([`NewRequest::is_merged`]); a proxy does not: it may be a spiral.
+    /// or accept it. A merged one is answered 482 ([`NewRequest::is_merged`]).
     NewRequest(NewRequest),
     /// A CANCEL. With a transaction it has been answered 200, and comes up once, while the INVITE has no final response; stop the
     /// branches and answer the INVITE 487. Without one it is up to the caller: 481.

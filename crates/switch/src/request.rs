@@ -70,7 +70,7 @@ impl Switch {
                 _ => self.answer(flow, Response::new(m, 483).to_tag(new.tag().as_str())),
             };
         }
-        if self.is_loop(m) {
+        if self.is_loop(m) || (new.is_merged() && !has_been_here(m)) {
             return self.answer(flow, Response::new(m, 482).to_tag(new.tag().as_str()));
         }
         if m.header(HeaderId::ProxyRequire).is_some() {
@@ -289,6 +289,13 @@ impl Switch {
             }
         }
     }
+}
+
+/// One of our Vias is below the top one: the request comes back from somewhere that we sent it to.
+fn has_been_here(m: Message<'_>) -> bool {
+    m.vias()
+        .skip(1)
+        .any(|via| via.is_ok_and(|via| via.branch.is_some_and(|branch| Branch::parse(branch).is_some())))
 }
 
 /// The side of a dialog that a request goes to: the caller's From tag says which one it comes from.

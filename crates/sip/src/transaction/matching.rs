@@ -19,8 +19,8 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
-    /// Whether the same request has already come by another way (8.2.2.2): a user agent answers it 482. To a proxy it may be a
-    /// spiral, which is no error (16.3).
+    /// Whether the same request for the same Request-URI has already come by another way (8.2.2.2), to be answered 482; by a proxy
+    /// only if it has not been there itself in between: that would be a spiral, which is no error (16.3).
     #[must_use]
     pub fn is_merged(&self) -> bool {
         self.merged
@@ -84,7 +84,8 @@ impl Matcher {
         Some(hasher.finish())
     }
 
-    /// What two copies of a request have in common that came by different ways. A request inside a dialog has none.
+    /// What two copies of a request have in common that came by different ways. A request inside a dialog has none. The
+    /// Request-URI is part of it: what was forked to two addresses of this service are two requests here.
     pub(super) fn merge_key(&self, m: &Message<'_>) -> Option<u64> {
         if m.to().ok()?.tag().is_some() {
             return None;
@@ -92,6 +93,7 @@ impl Matcher {
         let cseq = m.cseq().ok()?;
         let mut hasher = self.hasher;
         hasher.write_u8(b'm');
+        field(&mut hasher, m.request_uri().as_bytes());
         field(&mut hasher, m.from().ok()?.tag()?.as_bytes());
         field(&mut hasher, m.call_id().ok()?.as_bytes());
         hasher.write_u32(cseq.number);
