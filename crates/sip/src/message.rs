@@ -33,6 +33,8 @@ use std::time::SystemTime;
 pub struct Message<'a> {
     bytes: &'a [u8],
     index: &'a Index,
+    /// All up to the body, if it is UTF-8: checked once, so that accessors need not check what they return again.
+    head: Option<&'a str>,
 }
 
 /// One header field.
@@ -46,12 +48,17 @@ pub struct Header<'a> {
     pub name: &'a str,
     /// The value without white space at the ends. It may hold line breaks followed by white space (folds).
     pub value: &'a [u8],
+    /// The value, where it is known to be UTF-8.
+    text: Option<&'a str>,
 }
 
 impl<'a> Header<'a> {
     /// The value, if it is UTF-8 as RFC 3261, 7.3.1 wants.
     #[inline]
     pub fn text(&self) -> Result<&'a str, HeaderError> {
+        if let Some(text) = self.text {
+            return Ok(text);
+        }
         std::str::from_utf8(self.value).map_err(|_| HeaderError::Malformed {
             header: self.id,
             expected: "UTF-8 text",
@@ -64,7 +71,10 @@ impl<'a> Message<'a> {
     /// A view of `bytes`, which `index` has been made of.
     #[inline]
     pub fn new(bytes: &'a [u8], index: &'a Index) -> Self {
-        Message { bytes, index }
+        let head = bytes
+            .get(..index.headers_end())
+            .and_then(|head| std::str::from_utf8(head).ok());
+        Message { bytes, index, head }
     }
 
     /// The message from its start line to the end of its body. Empty lines before it and bytes beyond its Content-Length
@@ -138,6 +148,7 @@ impl<'a> Message<'a> {
             id: entry.id,
             name: self.str(entry.name()),
             value: self.slice(entry.value()),
+            text: self.head.and_then(|head| head.get(entry.value())),
         }
     }
 
@@ -245,17 +256,22 @@ impl<'a> Message<'a> {
     /// Contact: `*` or a list, which is empty without a Contact.
     pub fn contacts(&self) -> Result<Contacts<'a>, HeaderError> {
         let mut values = self.values(HeaderId::Contact);
-        let is_star = values.next() == Some("*");
-        match (is_star, values.next()) {
-            (true, None) => Ok(Contacts::Star),
-            (true, Some(other)) => Err(HeaderError::malformed(
+        let may_be_star = self
+            .headers_of(HeaderId::Contact)
+            .any(|header| header.value.starts_with(b"*"));
+        let is_star = may_be_star && values.next() == Some("*");
+        if !is_star {
+            return Ok(Contacts::List(ContactList {
+                values: self.values(HeaderId::Contact),
+            }));
+        }
+        match values.next() {
+            None => Ok(Contacts::Star),
+            Some(other) => Err(HeaderError::malformed(
                 HeaderId::Contact,
                 "nothing beside '*'",
                 other,
             )),
-            (false, _) => Ok(Contacts::List(ContactList {
-                values: self.values(HeaderId::Contact),
-            })),
         }
     }
 
@@ -477,7 +493,10 @@ impl<'a> Message<'a> {
 
     #[inline]
     fn str(&self, range: Range<usize>) -> &'a str {
-        std::str::from_utf8(self.slice(range)).unwrap_or_default()
+        match self.head {
+            Some(head) => head.get(range).unwrap_or_default(),
+            None => std::str::from_utf8(self.slice(range)).unwrap_or_default(),
+        }
     }
 }
 
@@ -556,9 +575,11 @@ impl MessageBuf {
     /// The view.
     #[inline]
     pub fn message(&self) -> Message<'_> {
+        // The few accessors that a kept message is asked with cost less than a check of all of it.
         Message {
             bytes: &self.bytes,
             index: &self.index,
+            head: None,
         }
     }
 

@@ -17,11 +17,18 @@ pub(crate) fn trim(text: &str) -> &str {
 
 #[inline]
 pub(crate) fn trim_start(text: &str) -> &str {
+    // Mostly there is nothing to trim, and a look at one byte tells.
+    if text.as_bytes().first().is_some_and(|byte| !is_lws(*byte)) {
+        return text;
+    }
     text.trim_start_matches([' ', '\t', '\r', '\n'])
 }
 
 #[inline]
 pub(crate) fn trim_end(text: &str) -> &str {
+    if text.as_bytes().last().is_some_and(|byte| !is_lws(*byte)) {
+        return text;
+    }
     text.trim_end_matches([' ', '\t', '\r', '\n'])
 }
 

@@ -1,6 +1,6 @@
 //! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
 
-use crate::text::{find_unquoted, is_lws, is_token, trim, trim_end, trim_start, unquote};
+use crate::text::{find_unquoted, is_lws, is_token, quoted_end, trim, trim_end, trim_start, unquote};
 
 /// Comma-separated `name=value` parameters. Names compare without regard to case.
 #[derive(Clone, Copy, Debug)]
@@ -19,24 +19,47 @@ impl<'a> AuthParams<'a> {
     /// Names and values in order; values as they stand.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let mut rest = self.raw;
-        std::iter::from_fn(move || {
-            loop {
-                if rest.is_empty() {
-                    return None;
-                }
-                let end = find_unquoted(rest.as_bytes(), b',').unwrap_or(rest.len());
-                let param = trim(&rest[..end]);
-                rest = rest.get(end + 1..).unwrap_or("");
-                if let Some((name, value)) = param.split_once('=') {
-                    return Some((trim_end(name), trim_start(value)));
-                }
-            }
-        })
+        std::iter::from_fn(move || next_param(&mut rest))
     }
 
     /// The text as it stands.
     pub fn as_str(&self) -> &'a str {
         self.raw
+    }
+}
+
+/// Takes the next `name=value` off `rest`; what is none is passed over.
+fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
+    loop {
+        let text = trim_start(rest);
+        if text.is_empty() {
+            return None;
+        }
+        let bytes = text.as_bytes();
+        let name_end = bytes
+            .iter()
+            .position(|b| matches!(b, b'=' | b',' | b'"'))
+            .unwrap_or(bytes.len());
+        let value_start = if bytes.get(name_end) == Some(&b'=') {
+            name_end + 1
+        } else {
+            name_end
+        };
+        let value = trim_start(&text[value_start..]);
+        // Where the value is one quoted string, the comma comes next.
+        let quoted = if value.starts_with('"') {
+            quoted_end(value.as_bytes(), 0)
+        } else {
+            None
+        };
+        let end = match quoted {
+            Some(end) if matches!(value.as_bytes().get(end), None | Some(b',')) => end,
+            _ => find_unquoted(value.as_bytes(), b',').unwrap_or(value.len()),
+        };
+        *rest = value.get(end + 1..).unwrap_or("");
+        if value_start > name_end {
+            return Some((trim_end(&text[..name_end]), trim_end(&value[..end])));
+        }
     }
 }
 
@@ -86,6 +109,17 @@ impl<'a> Credentials<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_parameter_is_passed_over() {
+        let read = |raw| AuthParams { raw }.iter().collect::<Vec<_>>();
+        assert_eq!(
+            read(", a=1,,b ,\"c=d, e\", f = \"x,\" y ,g=\"open, h=1"),
+            [("a", "1"), ("f", "\"x,\" y"), ("g", "\"open, h=1")]
+        );
+        assert_eq!(read(""), []);
+        assert_eq!(read("a="), [("a", "")]);
+    }
 
     #[test]
     fn parameters_are_found_across_folds_and_commas_in_quotes() {
