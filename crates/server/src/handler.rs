@@ -96,7 +96,7 @@ impl ServiceHandler {
         let (written, result) = oneshot::channel();
         let changes = planned.changes.clone();
         let submitted = self.writer.submit_then(changes, move |result| {
-            let _ = written.send(result.map_err(|error| Refusal::from(error)));
+            let _ = written.send(result.map_err(Refusal::from));
         });
         if submitted.is_err() {
             return Err(busy());

@@ -188,7 +188,7 @@ impl Relay {
             for component in [Component::Rtp, Component::Rtcp] {
                 if let Err(error) = self
                     .poller
-                    .add(&*socket(&pair, component), token(place, at, component))
+                    .add(socket(&pair, component), token(place, at, component))
                 {
                     error!(%error, "the relay cannot watch a port");
                 }
@@ -225,7 +225,7 @@ impl Relay {
             }
             let LegSockets { pair, .. } = entry.legs.remove(at);
             for component in [Component::Rtp, Component::Rtcp] {
-                let _ = self.poller.remove(&*socket(&pair, component));
+                let _ = self.poller.remove(socket(&pair, component));
             }
             pools.release(pair);
         }
@@ -234,8 +234,8 @@ impl Relay {
         for (at, leg) in entry.legs.iter().enumerate() {
             for component in [Component::Rtp, Component::Rtcp] {
                 let socket = socket(&leg.pair, component);
-                let _ = self.poller.remove(&*socket);
-                let _ = self.poller.add(&*socket, token(place, at, component));
+                let _ = self.poller.remove(socket);
+                let _ = self.poller.add(socket, token(place, at, component));
             }
         }
     }
@@ -259,9 +259,10 @@ impl Relay {
         for (_, entry) in &mut self.streams {
             if entry.stream.poll_timeout().is_some_and(|at| at <= now) {
                 entry.stream.handle_timeout(now);
-                while let Some(report) = entry.stream.poll_report() {
-                    send_report(&self.workers, entry.worker, report);
-                }
+            }
+            // That packets flow again is reported here as well: no packet has to ask.
+            while let Some(report) = entry.stream.poll_report() {
+                send_report(&self.workers, entry.worker, report);
             }
         }
         lock(&self.pools).maintain();

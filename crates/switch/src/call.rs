@@ -471,7 +471,7 @@ fn joined_routes(m: Message<'_>, reversed: bool) -> Box<str> {
         // A response has the whole set, ours somewhere in it; what is above was put there behind us.
         let end = values
             .iter()
-            .position(|value| ours(&value))
+            .position(ours)
             .unwrap_or(values.len());
         values.truncate(end);
         values.reverse();

@@ -5,12 +5,13 @@ use media::Branch as MediaBranch;
 use media::negotiation::{Carrier, Error, Party, Rewritten, Role, Session, Transaction};
 use media::{Command, SessionId};
 use sip::headers::Contacts;
-use sip::{Flow, HeaderId, Message, Method, Transport};
+use sip::{Flow, Message, Method, Transport};
 
 use super::Call;
 use crate::arena::Key;
 use crate::context::Context;
 use crate::event::Event;
+use crate::proxy::with_branch;
 use crate::switch::Switch;
 use crate::token::Token;
 
@@ -32,63 +33,68 @@ impl Switch {
         m: Message<'_>,
         out: &Flow,
     ) -> Result<Body, u16> {
-        let Some(context) = self.contexts.get_mut(key) else {
+        let Some(context) = self.contexts.get(key) else {
             return Ok(Body::Unchanged);
         };
-        let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) else {
+        let Some(call) = context.call else {
             return Ok(Body::Unchanged);
         };
         if context.initial {
-            if out.transport == Transport::Local {
-                // The built-in user agent has its own port at the relay.
-                return Ok(Body::Unchanged);
-            }
-            let Some(call_key) = context.call else {
-                return Ok(Body::Unchanged);
-            };
-            let policy = self.shared.config.relay;
-            let caller = Party {
-                signalling: context.flow.remote.ip(),
-                claimed: claimed_address(m),
-            };
-            let session = call
-                .session
-                .get_or_insert_with(|| Box::new(Session::new(SessionId(call_key.to_u64()), policy, caller)));
-            let Some(branch) = context.branches.get_mut(usize::from(position)) else {
-                return Ok(Body::Unchanged);
-            };
-            if let Some(earlier) = branch.media.take() {
-                // The next address of the same target.
-                session.branch_failed(earlier, &mut *self.ports);
-            }
-            let claimed = context.targets.get(usize::from(position)).and_then(|target| {
-                target
-                    .uri
-                    .as_deref()
-                    .and_then(|uri| sip::Uri::parse(uri).ok())
-                    .and_then(|uri| uri.host.ip())
-            });
-            let media = session.add_branch(Party {
-                signalling: out.remote.ip(),
-                claimed,
-            });
-            branch.media = Some(media);
-            let source = context.flow.remote.ip();
-            let result = self.rewrite(call_key, media, Role::Caller, Carrier::Invite, source, m);
-            return result;
+            return self.media_of_first_invite(call, key, position, m, out);
         }
-        let Some(call_key) = context.call else {
-            return Ok(Body::Unchanged);
-        };
         let source = context.flow.remote.ip();
         let Some(carrier) = request_carrier(m.method()) else {
             return Ok(Body::Unchanged);
         };
-        let Some((media, role)) = self.calls.get(call_key).and_then(|call| call.media_branch(m)) else {
+        let Some((media, role)) = self.calls.get(call).and_then(|call| call.media_branch(m)) else {
             return Ok(Body::Unchanged);
         };
-        context_media(&mut self.contexts, key, position, media);
-        self.rewrite(call_key, media, role, carrier, source, m)
+        with_branch(&mut self.contexts, key, position, |branch| {
+            branch.media = Some(media)
+        });
+        self.rewrite(call, media, role, carrier, source, m)
+    }
+
+    fn media_of_first_invite(
+        &mut self,
+        call: Key<Call>,
+        key: Key<Context>,
+        position: u8,
+        m: Message<'_>,
+        out: &Flow,
+    ) -> Result<Body, u16> {
+        let policy = self.shared.config.relay;
+        let (Some(context), Some(state)) = (self.contexts.get_mut(key), self.calls.get_mut(call)) else {
+            return Ok(Body::Unchanged);
+        };
+        if out.transport == Transport::Local {
+            // The built-in user agent has its own port at the relay.
+            return Ok(Body::Unchanged);
+        }
+        let inward = context.flow;
+        let session = state.session.get_or_insert_with(|| {
+            let caller = Party {
+                signalling: inward.remote.ip(),
+                claimed: contact_uri(m).and_then(|uri| claimed_address(uri, &inward)),
+            };
+            Box::new(Session::new(SessionId(call.to_u64()), policy, caller))
+        });
+        let target = context.targets.get(usize::from(position));
+        let uri = target.and_then(|target| target.uri.as_deref());
+        let callee = Party {
+            signalling: out.remote.ip(),
+            claimed: uri.and_then(|uri| claimed_address(uri, out)),
+        };
+        let Some(branch) = context.branches.get_mut(usize::from(position)) else {
+            return Ok(Body::Unchanged);
+        };
+        if let Some(earlier) = branch.media.take() {
+            // The next address of the same target.
+            session.branch_failed(earlier, &mut *self.ports);
+        }
+        let media = session.add_branch(callee);
+        branch.media = Some(media);
+        self.rewrite(call, media, Role::Caller, Carrier::Invite, inward.remote.ip(), m)
     }
 
     /// A response is about to go back.
@@ -273,27 +279,20 @@ impl Call {
     }
 }
 
-fn context_media(
-    contexts: &mut crate::arena::Arena<Context>,
-    key: Key<Context>,
-    position: u8,
-    media: MediaBranch,
-) {
-    if let Some(branch) = contexts
-        .get_mut(key)
-        .and_then(|context| context.branches.get_mut(usize::from(position)))
-    {
-        branch.media = Some(media);
+/// The URI of a request's Contact.
+fn contact_uri(m: Message<'_>) -> Option<&str> {
+    match m.contacts() {
+        Ok(Contacts::List(mut list)) => Some(list.next()?.ok()?.uri),
+        _ => None,
     }
 }
 
-/// The address that a request's Contact names; `None` for a host name.
-fn claimed_address(m: Message<'_>) -> Option<std::net::IpAddr> {
-    if let Ok(Contacts::List(mut list)) = m.contacts() {
-        return list.next()?.ok()?.parsed_uri().ok()?.host.ip();
-    }
-    m.header(HeaderId::Contact)?;
-    None
+/// The address that a Contact names as its owner's. A port other than the one that the flow has at his side says that a NAT or a
+/// SIP ALG has been at one of the two, and the address proves nothing then.
+fn claimed_address(uri: &str, flow: &Flow) -> Option<std::net::IpAddr> {
+    let uri = sip::Uri::parse(uri).ok()?;
+    let port = uri.port.unwrap_or(flow.transport.default_port());
+    uri.host.ip().filter(|_| port == flow.remote.port())
 }
 
 fn request_carrier(method: Method<'_>) -> Option<Carrier> {
