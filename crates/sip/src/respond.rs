@@ -5,6 +5,7 @@ use crate::edit::{HeaderName, source_changes, write_line};
 use crate::header_id::HeaderId;
 use crate::message::Message;
 pub use crate::status::reason_phrase;
+use crate::text::push_decimal;
 use smallvec::SmallVec;
 use std::fmt;
 use std::io::Write;
@@ -113,7 +114,11 @@ impl<'a> Response<'a> {
     /// Appends the complete response.
     pub fn write(&self, out: &mut Vec<u8>) {
         let reason = self.reason.unwrap_or_else(|| reason_phrase(self.status));
-        write!(out, "SIP/2.0 {} {reason}\r\n", self.status).expect("a Vec takes all");
+        out.extend_from_slice(b"SIP/2.0 ");
+        push_decimal(out, self.status.into());
+        out.push(b' ');
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
         self.write_vias(out);
         self.write_copies(HeaderId::From, out);
         self.write_to(out);
@@ -138,7 +143,9 @@ impl<'a> Response<'a> {
                 out.extend_from_slice(content_type.as_bytes())
             });
         }
-        write!(out, "Content-Length: {}\r\n\r\n", body.len()).expect("a Vec takes all");
+        out.extend_from_slice(b"Content-Length: ");
+        push_decimal(out, body.len() as u32);
+        out.extend_from_slice(b"\r\n\r\n");
         out.extend_from_slice(body);
     }
 
@@ -166,7 +173,8 @@ impl<'a> Response<'a> {
         let Some(header) = self.request.header(HeaderId::To) else {
             return;
         };
-        let has_tag = self.request.to().is_ok_and(|to| to.tag().is_some());
+        // Outside of dialogs To mostly ends with its address, and need not be read.
+        let has_tag = !header.value.ends_with(b">") && self.request.to().is_ok_and(|to| to.tag().is_some());
         write_line(out, HeaderId::To.into(), |out| {
             out.extend_from_slice(header.value);
             if let Some(tag) = self.to_tag.filter(|_| !has_tag && self.status != 100) {

@@ -262,13 +262,13 @@ impl UriError {
 #[inline]
 fn well_formed(part: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
     let bytes = part.as_bytes();
-    if !bytes.iter().all(|b| is_allowed(*b)) {
-        return false;
-    }
-    memchr::memchr_iter(b'%', bytes).all(|i| {
-        bytes
-            .get(i + 1..i + 3)
-            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    bytes.iter().enumerate().all(|(i, byte)| {
+        let is_escape = || {
+            bytes
+                .get(i + 1..i + 3)
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        };
+        is_allowed(*byte) && (*byte != b'%' || is_escape())
     })
 }
 

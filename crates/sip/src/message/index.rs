@@ -119,14 +119,35 @@ impl Index {
             .iter()
             .position(|b| !matches!(b, b'\r' | b'\n'))
             .ok_or(ParseError::Empty)?;
+        let mut line_ends = 0;
+        let mut result = self.parse_head(bytes, start, false, &mut line_ends);
+        // Each CR belongs to a line end, or the lines are to be looked at one by one.
+        let head = bytes.get(start..self.body.into()).unwrap_or_default();
+        if memchr::memchr_iter(b'\r', head).count() != line_ends {
+            self.reset();
+            result = self.parse_head(bytes, start, true, &mut line_ends);
+        }
+        self.cut_body(bytes);
+        result
+    }
+
+    /// Start line and header fields. Counts the line ends with a CR.
+    fn parse_head(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        forbid_cr: bool,
+        line_ends: &mut usize,
+    ) -> Result<(), ParseError> {
         let (line, mut at) = first_line(bytes, start).ok_or(ParseError::StartLine {
             expected: "a line end",
             found: Found::of_bytes(&bytes[start..]),
         })?;
         (self.start, self.start_end) = (start as u16, line.end as u16);
+        *line_ends += usize::from(at - line.end == 2);
         let mut result = self.parse_start_line(bytes, line);
         loop {
-            match self.parse_header(bytes, at) {
+            match self.parse_header(bytes, at, forbid_cr, line_ends) {
                 Line::Header { next } => at = next,
                 Line::Empty { next } => {
                     self.headers_end = at as u16;
@@ -146,7 +167,6 @@ impl Index {
             }
         }
         (self.body, self.end) = (at as u16, bytes.len() as u16);
-        self.cut_body(bytes);
         result
     }
 
@@ -167,6 +187,9 @@ impl Index {
         let Ok(line_text) = std::str::from_utf8(line) else {
             return Err(bad("UTF-8 text"));
         };
+        if memchr::memchr(b'\r', line).is_some() {
+            return Err(bad(NO_BARE_CR));
+        }
         if is_sip_version(line) {
             return self.parse_status_line(line_text, range.start);
         }
@@ -239,38 +262,28 @@ impl Index {
     }
 
     #[inline]
-    fn parse_header(&mut self, bytes: &[u8], at: usize) -> Line {
-        let Some(&first_byte) = bytes.get(at) else {
-            return Line::End {
-                error: ParseError::NoEmptyLine,
-            };
-        };
-        if first_byte == b'\n' {
-            return Line::Empty { next: at + 1 };
+    fn parse_header(&mut self, bytes: &[u8], at: usize, forbid_cr: bool, line_ends: &mut usize) -> Line {
+        match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(b'\n'), _) => return Line::Empty { next: at + 1 },
+            (Some(b'\r'), Some(b'\n')) => {
+                *line_ends += 1;
+                return Line::Empty { next: at + 2 };
+            }
+            _ => {}
         }
-        if first_byte == b'\r' && bytes.get(at + 1) == Some(&b'\n') {
-            return Line::Empty { next: at + 2 };
-        }
-        let mut has_bare_cr = false;
-        let mut scan = at;
-        let (end, next) = loop {
-            let Some(found) = memchr::memchr2(b'\r', b'\n', &bytes[scan..]).map(|i| i + scan) else {
+        let mut next = at;
+        let end = loop {
+            let Some(found) = bytes.get(next..).and_then(|rest| memchr::memchr(b'\n', rest)) else {
                 return Line::End {
                     error: ParseError::NoEmptyLine,
                 };
             };
-            let next = match (bytes[found], bytes.get(found + 1)) {
-                (b'\n', _) => found + 1,
-                (_, Some(b'\n')) => found + 2,
-                _ => {
-                    has_bare_cr = true;
-                    scan = found + 1;
-                    continue;
-                }
-            };
-            match bytes.get(next) {
-                Some(b' ' | b'\t') => scan = next,
-                _ => break (found, next),
+            let newline = next + found;
+            next = newline + 1;
+            let has_cr = newline > at && bytes[newline - 1] == b'\r';
+            *line_ends += usize::from(has_cr);
+            if !matches!(bytes.get(next), Some(b' ' | b'\t')) {
+                break newline - usize::from(has_cr);
             }
         };
         let line = &bytes[at..end];
@@ -287,21 +300,21 @@ impl Index {
                 error: ParseError::HeaderTooLong { found: line.len() },
             };
         }
-        if has_bare_cr {
-            return broken("no CR but at line ends");
+        if forbid_cr && memchr::memchr_iter(b'\r', line).any(|i| line.get(i + 1) != Some(&b'\n')) {
+            return broken(NO_BARE_CR);
         }
-        let Some(colon) = memchr::memchr(b':', line) else {
+        let name_end = line
+            .iter()
+            .position(|b| !text::is_token_char(*b))
+            .unwrap_or(line.len());
+        let mut colon = name_end;
+        while matches!(line.get(colon), Some(b' ' | b'\t')) {
+            colon += 1;
+        }
+        if name_end == 0 || line.get(colon) != Some(&b':') {
             return broken("a name and a colon");
-        };
-        let mut name_end = colon;
-        while name_end > 0 && matches!(line[name_end - 1], b' ' | b'\t') {
-            name_end -= 1;
         }
-        let name = &line[..name_end];
-        let id = HeaderId::of_bytes(name);
-        if id == HeaderId::Other && (name.is_empty() || !name.iter().all(|b| text::is_token_char(*b))) {
-            return broken("a token before the colon");
-        }
+        let id = HeaderId::of_bytes(&line[..name_end]);
         let mut value = colon + 1;
         while value < line.len() && text::is_lws(line[value]) {
             value += 1;
@@ -461,6 +474,8 @@ enum Line {
 
 /// What [`Index`] holds for the status of a response whose status line cannot be read.
 const UNREADABLE_STATUS: u16 = u16::MAX;
+
+const NO_BARE_CR: &str = "no CR but at line ends";
 
 /// The first line without its end, and where the next one starts.
 fn first_line(bytes: &[u8], start: usize) -> Option<(Range<usize>, usize)> {
