@@ -199,12 +199,15 @@ impl Registrar {
             Verdict::Refused { status, reason } => return Err(Refusal::Plain(status, reason)),
             Verdict::Stranger => return Err(Refusal::Plain(403, "Not An Account")),
         };
-        let target = m
-            .parsed_request_uri()
-            .map_err(|_| Refusal::Plain(400, "Bad Request-URI"))?;
-        let domain = self.directory.canonical_domain(target.host);
-        if domain != Some(aor.domain()) && !self.directory.is_own_address(target.host) {
-            return Err(Refusal::Plain(404, "Address Of Record Not Of This Domain"));
+        // Mostly the Request-URI is just the domain, and need not be parsed.
+        if m.request_uri().strip_prefix("sip:") != Some(aor.domain()) {
+            let target = m
+                .parsed_request_uri()
+                .map_err(|_| Refusal::Plain(400, "Bad Request-URI"))?;
+            let domain = self.directory.canonical_domain(target.host);
+            if domain != Some(aor.domain()) && !self.directory.is_own_address(target.host) {
+                return Err(Refusal::Plain(404, "Address Of Record Not Of This Domain"));
+            }
         }
         // 6 and 7: what is asked for, and whether all of it can be done.
         let request = Requested::read(m, flow, &self.config)?;

@@ -137,6 +137,9 @@ fn usable_instance(quoted: &str) -> Option<&str> {
 
 fn read_path<'m>(m: Message<'m>, config: &RegistrarConfig) -> Result<Cow<'m, str>, Refusal<'m>> {
     let mut path = Cow::Borrowed("");
+    if m.header(HeaderId::Path).is_none() {
+        return Ok(path);
+    }
     for value in m.paths() {
         let value = value.map_err(|_| Refusal::Plain(400, "Bad Path"))?;
         value
