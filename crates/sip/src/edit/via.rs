@@ -1,7 +1,9 @@
 //! The `received` and `rport` parameters of the top Via (RFC 3261, 18.2.1; RFC 3581, 4).
 
+use crate::header_id::HeaderId;
+use crate::headers::Params;
 use crate::message::Message;
-use crate::text::{offset_in, push_decimal};
+use crate::text::{has_closed_quotes, offset_in, push_decimal};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -37,12 +39,17 @@ impl SourceChange {
     }
 }
 
-/// What makes the top Via tell where the message came from, in order of place; nothing if the Via cannot be read. Two
-/// insertions at the same place are to be made in the order given.
+/// What makes the top Via tell where the message came from, in order of place. Two insertions at the same place are to be
+/// made in the order given. Nothing if there is no Via, or an open quote would swallow what is inserted.
 pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<SourceChange>; 2] {
-    let Ok(via) = m.top_via() else { return [None, None] };
+    let via = m.values(HeaderId::Via).next().unwrap_or_default();
+    if via.is_empty() || !has_closed_quotes(via.as_bytes()) {
+        return [None, None];
+    }
     let offset = |part: &str| offset_in(m.source(), part.as_bytes());
-    let end = offset(via.as_str()) + via.as_str().len();
+    let end = offset(via) + via.len();
+    // Not parsed as a Via: all that matters here are its parameters.
+    let params = Params::new(memchr::memchr(b';', via.as_bytes()).map_or("", |start| &via[start..]));
     let address = Value::Address(source.ip().to_canonical());
     let mut received = SourceChange {
         range: end..end,
@@ -54,7 +61,7 @@ pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<Sour
         before: ";rport=",
         value: Value::Port(source.port()),
     };
-    for (name, value) in via.params.iter() {
+    for (name, value) in params.iter() {
         let change = match name.len() {
             8 if name.eq_ignore_ascii_case("received") => &mut received,
             5 if name.eq_ignore_ascii_case("rport") => &mut rport,
