@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Random {
 
     /// A number from 0 to below `limit`, 0 where that is 0. The slight bias does not matter here.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next().checked_rem(limit).unwrap_or(0)
+        self.number().checked_rem(limit).unwrap_or(0)
     }
 
     /// True in so many of 1000 cases.
@@ -33,8 +33,8 @@ impl Random {
     /// Sixteen bytes, for a state machine's seed.
     pub fn bytes(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.next().to_ne_bytes());
-        bytes[8..].copy_from_slice(&self.next().to_ne_bytes());
+        bytes[..8].copy_from_slice(&self.number().to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.number().to_ne_bytes());
         bytes
     }
 }

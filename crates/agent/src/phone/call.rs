@@ -92,8 +92,8 @@ impl Phone {
         let mut call = Call::new(media);
         call.outgoing = Some(Outgoing {
             target: target.to_owned(),
-            tag: format!("{:08x}", self.random.next() as u32),
-            call_id: format!("{:016x}@{}", self.random.next(), self.config.local.ip()),
+            tag: format!("{:08x}", self.random.number() as u32),
+            call_id: format!("{:016x}@{}", self.random.number(), self.config.local.ip()),
             cseq: self.random.below(1000) as u32,
             late_offer,
             client: None,
@@ -169,7 +169,7 @@ impl Phone {
         let mut lines = Vec::new();
         if let Some(authorization) = &mut self.proxy_authorization {
             lines.extend_from_slice(b"Proxy-Authorization: ");
-            let random = self.random.next();
+            let random = self.random.number();
             let login = &self.config.login;
             authorization.write(login, "INVITE", target, body.as_bytes(), random, &mut lines);
             lines.extend_from_slice(b"\r\n");

@@ -55,11 +55,11 @@ impl CallMedia {
             payload_type: PCMA,
             theirs: Direction::SendRecv,
             holding: false,
-            session: random.next() as u32,
+            session: random.number() as u32,
             version: 0,
-            ssrc: random.next() as u32,
-            sequence: random.next() as u16,
-            timestamp: random.next() as u32,
+            ssrc: random.number() as u32,
+            sequence: random.number() as u16,
+            timestamp: random.number() as u32,
         }
     }
 

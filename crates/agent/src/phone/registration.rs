@@ -31,8 +31,8 @@ pub(super) struct Registration {
 impl Registration {
     pub(super) fn new(random: &mut Random) -> Self {
         Registration {
-            call_id: format!("{:016x}", random.next()),
-            tag: format!("{:08x}", random.next() as u32),
+            call_id: format!("{:016x}", random.number()),
+            tag: format!("{:08x}", random.number() as u32),
             cseq: random.below(1000) as u32,
             authorization: None,
             tried: false,
@@ -91,7 +91,7 @@ impl Phone {
         let mut credentials = Vec::new();
         if let Some(authorization) = &mut registration.authorization {
             credentials.extend_from_slice(b"Authorization: ");
-            let random = self.random.next();
+            let random = self.random.number();
             authorization.write(
                 &self.config.login,
                 "REGISTER",
