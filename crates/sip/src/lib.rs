@@ -1,8 +1,8 @@
 //! SIP as bytes and as state machines. Nothing here does I/O; time and randomness are arguments.
 //!
-//! A message is its bytes plus an [`Index`](message::Index) of offsets: nothing is copied, allocated or parsed before it is
-//! asked for. Forwarding is a list of [`Edits`](edit::Edits) written out in one pass, a reply is a
-//! [`Response`](respond::Response); both leave what they do not understand byte for byte as it came.
+//! A message is its bytes plus an [`Index`] of offsets: nothing is copied, allocated or parsed before it is
+//! asked for. Forwarding is a list of [`Edits`] written out in one pass, a reply is a
+//! [`Response`]; both leave what they do not understand byte for byte as it came.
 #![forbid(unsafe_code)]
 
 pub mod dialog;
