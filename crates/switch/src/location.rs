@@ -26,7 +26,8 @@ pub struct Location {
     length: AtomicUsize,
 }
 
-/// A change to one binding: what was and what is. A new binding has no `before`, a removed one no `after`.
+/// A change to one binding: what was and what is. A new binding has no `before`, a removed one no `after`; with both, their
+/// contacts are the same byte for byte.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BindingChange {
     /// The binding until now.

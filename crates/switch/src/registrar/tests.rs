@@ -434,6 +434,21 @@ fn contacts_are_compared_as_uris() {
     );
 }
 
+/// RFC 3261 19.1.4: a parameter that only one of two URIs has is mostly ignored.
+#[test]
+fn two_contacts_that_equal_the_same_binding_become_two_bindings() {
+    let mut service = Service::in_memory();
+    service.register(&register(1, "Contact: <sip:a@192.0.2.1>"));
+    service.register(&register(
+        2,
+        "Contact: <sip:a@192.0.2.1;line=1>, <sip:a@192.0.2.1;line=2>",
+    ));
+    assert_eq!(
+        service.contacts(),
+        ["sip:a@192.0.2.1;line=1", "sip:a@192.0.2.1;line=2"]
+    );
+}
+
 #[test]
 fn the_address_of_record_is_the_to_and_has_to_be_of_the_requests_domain() {
     let mut service = Service::in_memory();
@@ -623,6 +638,36 @@ fn a_telephone_that_comes_back_elsewhere_replaces_what_it_left_behind() {
     assert_eq!(service.contacts().len(), 4);
     let old = register(0, &contact(5000, 2)).call_id("after-a-reboot");
     assert_eq!(service.register(&old).status, 500, "order holds here as well");
+}
+
+#[test]
+fn what_changes_its_spelling_is_removed_from_the_store_and_put_anew() {
+    let mut service = Service::new(RegistrarConfig::default());
+    let instance = "+sip.instance=\"<urn:uuid:1>\"";
+    let first = service.register(&register(
+        1,
+        &format!("Contact: <sip:a@Phone.example.net>;{instance}"),
+    ));
+    service.registrar.stored(&first.changes, true, &mut Vec::new());
+    for (cseq, contact) in [(2, "sip:a@phone.example.net"), (3, "sip:a@192.0.2.1:7777")] {
+        let before = service.contacts();
+        let answer = service.register(&register(cseq, &format!("Contact: <{contact}>;{instance}")));
+        let text = |binding: &Option<Binding>| binding.as_ref().map(|binding| binding.contact().to_owned());
+        let changes: Vec<_> = answer
+            .changes
+            .iter()
+            .map(|c| (text(&c.before), text(&c.after)))
+            .collect();
+        assert_eq!(
+            changes,
+            [(before.first().cloned(), None), (None, Some(contact.to_owned()))]
+        );
+        service.registrar.stored(&answer.changes, false, &mut Vec::new());
+        assert_eq!(service.contacts(), before);
+        let again = service.register(&register(cseq, &format!("Contact: <{contact}>;{instance}")));
+        service.registrar.stored(&again.changes, true, &mut Vec::new());
+        assert_eq!(service.contacts(), [contact]);
+    }
 }
 
 #[test]

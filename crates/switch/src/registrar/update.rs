@@ -58,7 +58,7 @@ impl<'m> Update<'_, 'm> {
     ) -> Result<Registered, Refusal<'m>> {
         let mut steps: SmallVec<[Step; 2]> = SmallVec::new();
         for contact in contacts {
-            let step = match self.find(bindings, contact) {
+            let step = match self.find(bindings, contact, &steps) {
                 None if contact.expires == 0 => Step::Nothing,
                 None => Step::Add,
                 Some((_, old)) if self.is_repeated(old) && contact.expires > 0 => {
@@ -101,11 +101,21 @@ impl<'m> Update<'_, 'm> {
                     };
                     let mut after = before.refreshed(&self.parts(contact, before.registered_at()));
                     after.pending = write;
-                    bindings.replace(slot, after.clone());
-                    changes.push(BindingChange {
-                        before: Some(before),
-                        after: Some(after),
-                    });
+                    if before.has_contact(contact.uri.as_str()) {
+                        bindings.replace(slot, after.clone());
+                        changes.push(BindingChange {
+                            before: Some(before),
+                            after: Some(after),
+                        });
+                    } else {
+                        // Spelt otherwise it is another one to the store.
+                        remove(bindings, slot, &mut changes);
+                        bindings.insert(after.clone());
+                        changes.push(BindingChange {
+                            before: None,
+                            after: Some(after),
+                        });
+                    }
                 }
             }
         }
@@ -141,11 +151,10 @@ impl<'m> Update<'_, 'm> {
                 continue;
             }
             let left_behind = bindings.iter().find(|(slot, old)| {
-                let taken = |step: &Step| matches!(step, Step::Replace(s) | Step::Remove(s) if s == slot);
                 self.is_valid(old)
                     && old.has_instance(contact.instance)
                     && old.reg_id() == contact.reg_id
-                    && !steps.iter().any(taken)
+                    && !is_taken(*slot, steps)
             });
             if let Some((slot, old)) = left_behind {
                 if !self.is_newer_than(old) {
@@ -159,15 +168,10 @@ impl<'m> Update<'_, 'm> {
 
     /// Bindings that have to go: what has ended, and what is too much.
     fn make_room(&self, bindings: &Bindings<'_>, steps: &[Step]) -> Result<SmallVec<[Slot; 2]>, Refusal<'m>> {
-        let touched = |slot: Slot| {
-            steps
-                .iter()
-                .any(|step| matches!(step, Step::Replace(s) | Step::Remove(s) if *s == slot))
-        };
         let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
         let mut room: SmallVec<[Slot; 2]> = SmallVec::new();
         let mut others: SmallVec<[(u64, Slot); 8]> = SmallVec::new();
-        for (slot, binding) in bindings.iter().filter(|(slot, _)| !touched(*slot)) {
+        for (slot, binding) in bindings.iter().filter(|(slot, _)| !is_taken(*slot, steps)) {
             if self.is_valid(binding) {
                 others.push((binding.expires(), slot));
             } else {
@@ -202,14 +206,18 @@ impl<'m> Update<'_, 'm> {
         current
     }
 
+    /// The binding that a contact means, unless an earlier contact of the request has changed it: equality of URIs is not
+    /// transitive, so two that differ can both be equal to the same binding.
     fn find<'b>(
         &self,
         bindings: &'b Bindings<'_>,
         contact: &RequestedContact<'_>,
+        steps: &[Step],
     ) -> Option<(Slot, &'b Binding)> {
+        let same = |binding: &Binding| self.is_valid(binding) && is_same(binding, contact);
         bindings
             .iter()
-            .find(|(_, binding)| self.is_valid(binding) && is_same(binding, contact))
+            .find(|(slot, binding)| same(binding) && !is_taken(*slot, steps))
     }
 
     fn is_valid(&self, binding: &Binding) -> bool {
@@ -248,6 +256,13 @@ impl<'m> Update<'_, 'm> {
 fn is_same(binding: &Binding, contact: &RequestedContact<'_>) -> bool {
     binding.has_contact(contact.uri.as_str())
         || Uri::parse(binding.contact()).is_ok_and(|uri| uri.equivalent(&contact.uri))
+}
+
+/// One of the steps changes the binding in `slot`.
+fn is_taken(slot: Slot, steps: &[Step]) -> bool {
+    steps
+        .iter()
+        .any(|step| matches!(step, Step::Replace(taken) | Step::Remove(taken) if *taken == slot))
 }
 
 fn remove(bindings: &mut Bindings<'_>, slot: Slot, changes: &mut SmallVec<[BindingChange; 1]>) {
