@@ -192,7 +192,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.run(&["down", &self.name]);
+        // Where it never came up there is nothing to take down.
+        let _ = Command::new(program()).args(["down", &self.name]).output();
     }
 }
 

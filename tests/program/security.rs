@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::linphone::Linphone;
 use crate::server::Server;
 use crate::site::{DOMAIN, Site};
+use crate::tone::LOW;
 use crate::wire::{Request, Wire};
 
 #[test]
@@ -68,11 +70,15 @@ fn registering_anothers_address_is_403() {
 }
 
 #[test]
-fn the_challenge_offers_the_strongest_digest_first() {
+fn every_configured_digest_is_offered_the_strongest_first() {
     let site = Site::claim();
-    let _server = Server::start(&site, &["alice"]);
+    let _server = Server::start_with(
+        &site,
+        &["alice"],
+        "algorithms = [\"SHA-512-256\", \"SHA-256\", \"MD5\"]",
+    );
     let wire = Wire::new(site.address(20), site.server());
-    let request = Request::new("REGISTER", "alice", &format!("sip:{DOMAIN}"));
+    let request = registration();
     let challenge = wire.exchange(&wire.render(&request));
     assert_eq!(challenge.status(), 401, "{}", challenge.text);
     let algorithms: Vec<usize> = challenge
@@ -89,12 +95,18 @@ fn the_challenge_offers_the_strongest_digest_first() {
 }
 
 #[test]
+fn linphone_registers_with_sha_256() {
+    let site = Site::claim();
+    let _server = Server::start_with(&site, &["alice"], "algorithms = [\"SHA-256\"]");
+    Linphone::registered(&site, 0, "alice", "udp", LOW);
+}
+
+#[test]
 fn an_answer_to_a_challenge_serves_once() {
     let site = Site::claim();
     let _server = Server::start(&site, &["alice"]);
     let wire = Wire::new(site.address(20), site.server());
-    let mut request = Request::new("REGISTER", "alice", &format!("sip:{DOMAIN}"));
-    request.to = format!("<sip:alice@{DOMAIN}>");
+    let mut request = registration();
     let challenge = wire.exchange(&wire.render(&request));
     request.sequence = 2;
     let authorization = challenge.authorization(&request, "alice").expect("a challenge");
@@ -116,7 +128,7 @@ fn a_made_up_nonce_is_challenged_again() {
     let site = Site::claim();
     let _server = Server::start(&site, &["alice"]);
     let wire = Wire::new(site.address(20), site.server());
-    let request = Request::new("REGISTER", "alice", &format!("sip:{DOMAIN}"));
+    let request = registration();
     let mut challenge = wire.exchange(&wire.render(&request));
     challenge.text = challenge.text.replace("nonce=\"", "nonce=\"AAAA");
     let authorization = challenge.authorization(&request, "alice").expect("a challenge");
@@ -125,6 +137,14 @@ fn a_made_up_nonce_is_challenged_again() {
         ..request.with(authorization)
     }));
     assert_eq!(response.status(), 401, "{}", response.text);
+}
+
+/// A query of alice's bindings.
+fn registration() -> Request {
+    Request {
+        to: format!("<sip:alice@{DOMAIN}>"),
+        ..Request::new("REGISTER", "alice", &format!("sip:{DOMAIN}"))
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(8);

@@ -28,7 +28,7 @@ impl<'a> Server<'a> {
         Self::start_with(site, accounts, "")
     }
 
-    /// The same with more configuration; `more` begins with keys of `[media]`, tables may follow.
+    /// The same with more configuration; `more` begins with keys of `[auth]`, tables may follow.
     pub(crate) fn start_with(site: &'a Site, accounts: &[&str], more: &str) -> Self {
         let mut server = Self::configure(site, more);
         for account in accounts {
@@ -46,9 +46,13 @@ impl<'a> Server<'a> {
         writeln!(config, "domains = [\"{DOMAIN}\"]").expect("a string takes text");
         writeln!(config, "[listen]\nudp = [\"{address}\"]\ntcp = [\"{address}\"]")
             .expect("a string takes text");
-        writeln!(config, "[auth]\ntrusted = [\"{}/27\"]", site.address(TRUSTED))
-            .expect("a string takes text");
-        writeln!(config, "[media]\nports = \"{first}-{last}\"\n{more}").expect("a string takes text");
+        writeln!(config, "[media]\nports = \"{first}-{last}\"").expect("a string takes text");
+        writeln!(
+            config,
+            "[auth]\ntrusted = [\"{}/27\"]\n{more}",
+            site.address(TRUSTED)
+        )
+        .expect("a string takes text");
         std::fs::write(site.folder().join(CONFIG), config).expect("a configuration can be written");
         site.make_folder(DATA);
         Self {
