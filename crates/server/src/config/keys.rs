@@ -72,11 +72,12 @@ section! {
         /// For gateways and servers that cannot log in. Whoever sends from such an address may call anywhere and as
         /// anyone, so name single addresses where you can. Over UDP a source address can be forged.
         trusted: Vec<IpNet> = [], since "0.1";
-        /// Digest algorithms that are offered, in this order (RFC 7616, RFC 8760).
+        /// Digest algorithms that are offered, one challenge each, in this order (RFC 7616, RFC 8760).
         ///
-        /// A phone takes the first that it knows. MD5 is all that older phones know; leave it out when yours know
-        /// better.
-        algorithms: Vec<Algorithm> = ["SHA-512-256", "SHA-256", "MD5"], since "0.1";
+        /// A phone should take the first that it knows, but many give up as soon as one is offered that they do not
+        /// know: baresip 1.0 beside anything but MD5, linphone 5.1 beside SHA-512-256. So MD5 stands alone until you
+        /// know your phones; then name the strongest first. Accounts are ready for all three.
+        algorithms: Vec<Algorithm> = ["MD5"], since "0.1";
         /// How long a phone may go on using one challenge.
         ///
         /// After that it is challenged again with `stale=true` and answers by itself. When it is longer than a
