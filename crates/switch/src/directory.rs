@@ -200,12 +200,17 @@ impl AddressOfRecord {
 
     /// The user, unescaped.
     pub fn user(&self) -> &str {
-        self.0.rsplit_once('@').map_or("", |(user, _)| user)
+        self.0.get(..self.at()).unwrap_or("")
     }
 
     /// The canonical domain.
     pub fn domain(&self) -> &str {
-        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+        self.0.get(self.at() + 1..).unwrap_or("")
+    }
+
+    /// Where the `@` is; a user may hold others.
+    fn at(&self) -> usize {
+        self.0.bytes().rposition(|byte| byte == b'@').unwrap_or(0)
     }
 }
 

@@ -177,6 +177,16 @@ impl Binding {
             .unwrap_or_default()
     }
 
+    /// The contact as bytes: writing it needs no check that it is text.
+    pub(crate) fn contact_bytes(&self) -> &[u8] {
+        self.text_bytes(1)
+    }
+
+    /// The instance as bytes.
+    pub(crate) fn instance_bytes(&self) -> &[u8] {
+        self.text_bytes(4)
+    }
+
     /// It is a binding of that address-of-record. Comparing needs no check that the bytes are text.
     pub(crate) fn is_of(&self, aor: &str) -> bool {
         self.text_bytes(0) == aor.as_bytes()

@@ -127,16 +127,17 @@ const COPIED: [&[u8]; 5] = [b"Via:", b"From:", b"To:", b"Call-ID:", b"CSeq:"];
 
 fn write_contact(binding: &Binding, unix: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Contact: <");
-    out.extend_from_slice(binding.contact().as_bytes());
+    out.extend_from_slice(binding.contact_bytes());
     out.extend_from_slice(b">;expires=");
     write_number(binding.expires().saturating_sub(unix), out);
     if binding.q() < 1000 {
         // A Vec takes all.
         let _ = write!(out, ";q=0.{:03}", binding.q());
     }
-    if !binding.instance().is_empty() {
+    let instance = binding.instance_bytes();
+    if !instance.is_empty() {
         out.extend_from_slice(b";+sip.instance=\"");
-        out.extend_from_slice(binding.instance().as_bytes());
+        out.extend_from_slice(instance);
         out.push(b'"');
     }
     if binding.reg_id() != 0 {
