@@ -324,6 +324,11 @@ impl Phone {
         self.calls.keys().copied()
     }
 
+    /// The Call-ID of a call.
+    pub fn call_id(&self, call: CallKey) -> Option<&str> {
+        self.calls.get(&call)?.call_id()
+    }
+
     /// What a call's media did so far.
     pub fn media(&self, call: CallKey) -> Option<MediaCounts> {
         self.calls.get(&call).map(|call| call.media.counts)

@@ -79,6 +79,11 @@ impl Call {
         }
     }
 
+    pub(super) fn call_id(&self) -> Option<&str> {
+        let outgoing = self.outgoing.as_ref().map(|outgoing| outgoing.call_id.as_str());
+        outgoing.or(self.dialog.as_ref().map(Dialog::call_id))
+    }
+
     /// An offer of this side waits for its answer, or is about to be made.
     pub(super) fn is_renegotiating(&self) -> bool {
         self.renegotiation.as_ref().is_some_and(|r| r.under_way)

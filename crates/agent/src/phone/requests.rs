@@ -16,6 +16,7 @@ pub(super) struct Incoming {
     flow: Flow,
     request: MessageBuf,
     tag: String,
+    answering: Answering,
 }
 
 /// A 2xx that is sent again until its ACK comes (13.3.1.4).
@@ -73,14 +74,16 @@ impl Phone {
             return self.answer(flow, Response::new(m, 503).to_tag(tag.as_str()));
         };
         let mut call = Call::new(media);
+        let answering = self.config.answering;
         call.dialog = Some(dialog);
         call.incoming = Some(Incoming {
             server,
             flow: *flow,
             request: MessageBuf::from_message(m),
             tag: tag.as_str().to_owned(),
+            answering,
         });
-        let after = match self.config.answering {
+        let after = match answering {
             Answering::Accept(after) | Answering::Refuse(_, after) => Some(after),
             Answering::Ring => None,
         };
@@ -92,10 +95,11 @@ impl Phone {
 
     /// It has rung long enough.
     pub(super) fn decide(&mut self, now: Instant, key: CallKey) {
-        match self.config.answering {
-            Answering::Accept(_) => self.pick_up(now, key),
-            Answering::Refuse(status, _) => self.refuse_call(now, key, status),
-            Answering::Ring => {}
+        let incoming = self.calls.get(&key).and_then(|call| call.incoming.as_ref());
+        match incoming.map(|incoming| incoming.answering) {
+            Some(Answering::Accept(_)) => self.pick_up(now, key),
+            Some(Answering::Refuse(status, _)) => self.refuse_call(now, key, status),
+            Some(Answering::Ring) | None => {}
         }
     }
 

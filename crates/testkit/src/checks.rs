@@ -1,0 +1,284 @@
+//! What has to hold in every world, and when it is looked at.
+//!
+//! Always: each request of a telephone comes to one end, with one final response or none in time; nobody gets what is not his;
+//! nobody rings for a call that is gone; no call has two records; a registration that was acknowledged survives a crash; at the
+//! end nothing is left, no transaction, call, stream or port. In calm weather also: calls come out as people mean them to, both
+//! sides hear each other and nobody else, every call has its record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent::{EndCause, PhoneEvent};
+use sip::{Index, Message, Method};
+
+use crate::plan::{CallPlan, Callee, Weather};
+use crate::service::Load;
+use crate::world::{CallFacts, End, World, outcome_of};
+
+/// How a call is expected to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Expected {
+    /// It is answered, unless the caller loses his patience.
+    Answered,
+    /// It fails with that status.
+    Status(u16),
+    /// Too much goes on to tell.
+    Anything,
+}
+
+/// The requests that a telephone sent, by branch and method, and how they were answered.
+#[derive(Default)]
+pub(crate) struct Conversations {
+    index: Index,
+    requests: BTreeMap<(String, String), Option<u16>>,
+}
+
+impl Conversations {
+    /// Takes note of what a telephone sends.
+    pub(crate) fn sent(&mut self, bytes: &[u8]) {
+        if self.index.parse(bytes).is_err() {
+            return;
+        }
+        let m = Message::new(bytes, &self.index);
+        if !m.is_request() || matches!(m.method(), Method::Ack | Method::Cancel) {
+            return;
+        }
+        if let Some(key) = key_of(m) {
+            self.requests.entry(key).or_insert(None);
+        }
+    }
+
+    /// Looks at what comes to a telephone; what is wrong with it.
+    pub(crate) fn received(&mut self, bytes: &[u8]) -> Option<String> {
+        let text = || String::from_utf8_lossy(bytes).into_owned();
+        if let Err(error) = self.index.parse(bytes) {
+            return Some(format!("got no SIP message ({error}): {}", text()));
+        }
+        let m = Message::new(bytes, &self.index);
+        let valid = match m.is_request() {
+            true => m.validate_request(),
+            false => m.validate_response(),
+        };
+        if let Err(invalid) = valid {
+            return Some(format!("got an invalid message ({}): {}", invalid.reason, text()));
+        }
+        if m.is_request() || m.status() < 200 || m.method() == Method::Cancel {
+            return None;
+        }
+        let Some(status) = key_of(m).and_then(|key| self.requests.get_mut(&key)) else {
+            return Some(format!("got a response to nothing: {}", text()));
+        };
+        match *status {
+            None => *status = Some(m.status()),
+            Some(first) if first != m.status() => {
+                return Some(format!("got {first} and then {}: {}", m.status(), text()));
+            }
+            Some(_) => {}
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.requests.len()
+    }
+}
+
+fn key_of(m: Message<'_>) -> Option<(String, String)> {
+    let branch = m.top_via().ok()?.branch?.to_owned();
+    Some((branch, m.method().as_str().to_owned()))
+}
+
+impl World<'_> {
+    /// How a call should go that begins now.
+    pub(crate) fn expect(&self, plan: &CallPlan) -> Expected {
+        let caller = &self.plan.phones[plan.from];
+        if self.plan.weather != Weather::Calm {
+            return Expected::Anything;
+        }
+        if !caller.knows_password {
+            return Expected::Status(407);
+        }
+        let account = match plan.to {
+            Callee::Nobody => return Expected::Status(404),
+            Callee::Unregistered => return Expected::Status(480),
+            Callee::Echo => return Expected::Answered,
+            Callee::Account(account) => account,
+        };
+        let stations = (0..self.stations.len()).filter(|number| self.plan.phones[*number].account == account);
+        let stations: Vec<_> = stations.collect();
+        let ready = |number: &usize| self.stations[*number].registered_until.is_some() && self.is_free(*number);
+        // With several telephones it depends on which of them are there and free.
+        match stations[..] {
+            [only] if only != plan.from && ready(&only) => outcome_of(plan.answering),
+            _ => Expected::Anything,
+        }
+    }
+
+    /// A request of a telephone came to its end.
+    pub(crate) fn check_completed(&mut self, number: usize, method: &'static str, status: Option<u16>) {
+        let event = PhoneEvent::Completed { method, status };
+        if status.is_none() && self.plan.weather == Weather::Calm {
+            self.fault(format!("{}: {event:?} in calm weather", self.stations[number].name));
+        }
+        if status == Some(500) {
+            self.fault(format!("{}: {event:?}", self.stations[number].name));
+        }
+    }
+
+    /// A call has ended at the caller's a while ago.
+    pub(crate) fn check_silence(&mut self, call: usize) {
+        let facts = &self.calls[call];
+        // Whose way to the service broke, cannot tell it to stop the ringing.
+        let heard = facts
+            .end
+            .as_ref()
+            .is_some_and(|end| !matches!(end.cause, EndCause::Failed(408 | 503)));
+        let crashed = self.crashes.iter().any(|at| *at + LONGEST > self.now);
+        if !heard || crashed {
+            return;
+        }
+        let ringing = facts
+            .callees
+            .iter()
+            .find(|callee| self.stations[callee.station].phone.is_ringing(callee.key));
+        if let Some(callee) = ringing {
+            let name = &self.stations[callee.station].name;
+            self.fault(format!("{name} rings for a call that is gone: {}", facts.call_id));
+        }
+    }
+
+    /// What was acknowledged is there.
+    pub(crate) fn check_registrations(&mut self, when: &str) {
+        for number in 0..self.stations.len() {
+            let station = &self.stations[number];
+            let holds = station.registered_until.is_some_and(|until| until > self.now);
+            if holds && !self.is_bound(number) {
+                self.fault(format!("{when} the registration of {} is lost", station.name));
+            }
+        }
+    }
+
+    /// Everything is over.
+    pub(crate) fn check_the_end(&mut self) {
+        self.check_registrations("at the end");
+        if let Some(service) = &self.service {
+            let (load, fault) = (service.load(), service.fault());
+            if load != Load::default() {
+                self.fault(format!("the service still holds {load:?}"));
+            }
+            if let Some(fault) = fault {
+                self.fault(fault);
+            }
+        }
+        for number in 0..self.stations.len() {
+            let station = &self.stations[number];
+            let (calls, transactions) = (station.phone.calls().count(), station.phone.transactions());
+            let (sent, completed) = (station.conversations.len(), station.completed);
+            let name = station.name.clone();
+            if (calls, transactions) != (0, 0) {
+                self.fault(format!(
+                    "{name} still has {calls} calls, {transactions} transactions"
+                ));
+            }
+            if sent != completed {
+                self.fault(format!(
+                    "{name} sent {sent} requests, and {completed} came to an end"
+                ));
+            }
+        }
+        for call in 0..self.calls.len() {
+            let faults = self.faults_of_call(call);
+            for fault in faults {
+                let facts = &self.calls[call];
+                let text = format!("{fault} ({} {:?})", facts.call_id, facts.plan);
+                self.fault(text);
+            }
+        }
+    }
+
+    fn faults_of_call(&self, call: usize) -> Vec<String> {
+        let mut faults = Vec::new();
+        let facts = &self.calls[call];
+        let Some(end) = &facts.end else {
+            return vec![String::from("the call has no end")];
+        };
+        if let Some(fault) = self.fault_of_record(facts, end) {
+            faults.push(fault);
+        }
+        if self.plan.weather != Weather::Calm {
+            return faults;
+        }
+        let found = match (&end.cause, facts.answered) {
+            (EndCause::Failed(status), _) => Expected::Status(*status),
+            (_, Some(_)) => Expected::Answered,
+            _ => Expected::Anything,
+        };
+        let gave_up = end.cause == EndCause::Local && facts.answered.is_none();
+        if facts.expected != Expected::Anything && found != facts.expected && !gave_up {
+            faults.push(format!("expected {:?}, found {found:?}", facts.expected));
+        }
+        if facts.answered.is_some() {
+            faults.extend(self.fault_of_media(facts, end));
+        }
+        faults
+    }
+
+    /// A call has one record, if it was let in and the service lived until its end.
+    fn fault_of_record(&self, facts: &CallFacts, end: &End) -> Option<String> {
+        let records: Vec<_> = self
+            .store
+            .records()
+            .iter()
+            .filter(|record| record.call_id == facts.call_id)
+            .collect();
+        if records.len() > 1 {
+            return Some(format!("{} records: {records:?}", records.len()));
+        }
+        let ends = facts.callees.iter().filter_map(|callee| callee.end.as_ref());
+        let last = ends.chain([end]).map(|end| end.at).max().unwrap_or(end.at);
+        let crashed = self
+            .crashes
+            .iter()
+            .any(|at| *at >= facts.started && *at < last + RECORD_WRITTEN);
+        let refused = matches!(end.cause, EndCause::Failed(401 | 403 | 407 | 408 | 503));
+        let reached = facts.answered.is_some() || (self.plan.weather == Weather::Calm && !refused);
+        match records.first() {
+            None if reached && !crashed => Some(String::from("no record")),
+            Some(record) if facts.answered.is_some() && record.answered.is_none() => {
+                Some(format!("was answered, and the record says no: {record:?}"))
+            }
+            _ => None,
+        }
+    }
+
+    fn fault_of_media(&self, facts: &CallFacts, end: &End) -> Option<String> {
+        let long = facts.plan.talk >= LONG_ENOUGH;
+        if facts.plan.to == Callee::Echo {
+            let silent = long && end.media.received * 10 < end.media.sent * 7;
+            return silent.then(|| format!("the echo is not heard: {:?}", end.media));
+        }
+        let callee = facts.callees.iter().find(|callee| callee.answered)?;
+        let there = callee.end.as_ref()?;
+        for (who, heard, said, ssrc) in [
+            ("caller", &end.media, &there.media, callee.ssrc),
+            ("callee", &there.media, &end.media, facts.ssrc),
+        ] {
+            let strange = heard.foreign > 0 || heard.ssrc.is_some_and(|found| found != ssrc);
+            if strange {
+                return Some(format!("the {who} hears somebody else: {heard:?}"));
+            }
+            let enough = heard.received * 10 >= said.sent * 7;
+            if long && !facts.held && !enough {
+                return Some(format!("the {who} hears too little of {said:?}: {heard:?}"));
+            }
+        }
+        None
+    }
+}
+
+/// A record is in the store so long after the end of its call.
+const RECORD_WRITTEN: Duration = Duration::from_secs(2);
+/// Talks that are long enough for most packets to arrive after the first have opened the way.
+const LONG_ENOUGH: Duration = Duration::from_secs(4);
+/// A CANCEL and the INVITE before it are sent again for so long.
+const LONGEST: Duration = Duration::from_secs(140);

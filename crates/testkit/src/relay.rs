@@ -1,0 +1,154 @@
+//! The relay of the simulated service: the real packet side ([`media::stream`]) behind ports that keep books.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use media::stream::{Action, Stream, StreamConfig};
+use media::{AddressFamily, Command, Component, PortId, PortPair, RelayPorts, Report, Side, StreamId};
+
+/// The ports of the relay; clones share them.
+#[derive(Clone, Debug)]
+pub struct Ports(Arc<Mutex<Books>>);
+
+#[derive(Debug)]
+struct Books {
+    addresses: Vec<IpAddr>,
+    next: u32,
+    taken: BTreeMap<PortId, SocketAddr>,
+    /// What was wrong about a release.
+    fault: Option<String>,
+}
+
+impl Ports {
+    /// Ports on these addresses.
+    pub fn new(addresses: &[IpAddr]) -> Self {
+        Ports(Arc::new(Mutex::new(Books {
+            addresses: addresses.to_vec(),
+            next: 0,
+            taken: BTreeMap::new(),
+            fault: None,
+        })))
+    }
+
+    /// Pairs in use.
+    pub fn taken(&self) -> usize {
+        self.with(|books| books.taken.len())
+    }
+
+    /// A pair that was given back twice, if that ever happened.
+    pub fn fault(&self) -> Option<String> {
+        self.with(|books| books.fault.clone())
+    }
+
+    fn with<R>(&self, look: impl FnOnce(&mut Books) -> R) -> R {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RelayPorts for Ports {
+    fn allocate(&mut self, family: AddressFamily) -> Option<PortPair> {
+        self.with(|books| {
+            let of_family = |ip: &&IpAddr| AddressFamily::of(**ip) == family;
+            let ip = *books.addresses.iter().find(of_family)?;
+            let id = PortId(books.next);
+            books.next += 1;
+            // A world has fewer calls than ports, so no pair comes twice.
+            let port = 30_000 + 2 * u16::try_from(id.0 % 15_000).ok()?;
+            let rtp = SocketAddr::new(ip, port);
+            books.taken.insert(id, rtp);
+            Some(PortPair { id, rtp })
+        })
+    }
+
+    fn release(&mut self, id: PortId) {
+        self.with(|books| {
+            if books.taken.remove(&id).is_none() {
+                books.fault = Some(format!("{id:?} was given back twice"));
+            }
+        });
+    }
+}
+
+/// The relay: streams, and which port leads to which of their legs.
+#[derive(Debug, Default)]
+pub struct Relay {
+    streams: BTreeMap<(u8, StreamId), Stream>,
+    places: BTreeMap<SocketAddr, (u8, StreamId, Side, Component)>,
+    addresses: BTreeMap<PortId, SocketAddr>,
+}
+
+impl Relay {
+    /// Streams that are open.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// A worker's order; what the stream reports.
+    pub fn carry_out(&mut self, now: Instant, worker: u8, command: Command) -> Vec<Report> {
+        let id = command.stream();
+        let key = (worker, id);
+        let stream = self
+            .streams
+            .entry(key)
+            .or_insert_with(|| Stream::new(now, id, StreamConfig::default()));
+        stream.apply(now, command);
+        self.places.retain(|_, (of, stream, ..)| (*of, *stream) != key);
+        for (side, leg) in stream.legs() {
+            let (rtp, rtcp) = (leg.ports.rtp, leg.ports.rtcp());
+            self.places.insert(rtp, (worker, id, side, Component::Rtp));
+            self.places.insert(rtcp, (worker, id, side, Component::Rtcp));
+            self.addresses.insert(leg.ports.id, rtp);
+        }
+        let reports = std::iter::from_fn(|| stream.poll_report()).collect();
+        if stream.is_closed() {
+            self.streams.remove(&key);
+        }
+        reports
+    }
+
+    /// A packet came to a port: where it goes on to, and from which port; and what is to be reported.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        port: SocketAddr,
+        source: SocketAddr,
+        packet: &mut [u8],
+    ) -> (Option<(SocketAddr, SocketAddr)>, Option<(u8, Report)>) {
+        let Some(&(worker, id, side, component)) = self.places.get(&port) else {
+            return (None, None);
+        };
+        let Some(stream) = self.streams.get_mut(&(worker, id)) else {
+            return (None, None);
+        };
+        let action = stream.handle_packet(now, side, component, source, packet);
+        let report = stream.poll_report().map(|report| (worker, report));
+        let Action::Forward {
+            port,
+            component,
+            destination,
+            ..
+        } = action
+        else {
+            return (None, report);
+        };
+        let from = self.addresses.get(&port).map(|rtp| match component {
+            Component::Rtp => *rtp,
+            Component::Rtcp => SocketAddr::new(rtp.ip(), rtp.port() + 1),
+        });
+        (from.map(|from| (from, destination)), report)
+    }
+
+    /// Looks for silence; to be called once a second.
+    pub fn tick(&mut self, now: Instant) -> Vec<(u8, Report)> {
+        let mut reports = Vec::new();
+        for ((worker, _), stream) in &mut self.streams {
+            if stream.poll_timeout().is_some_and(|at| at <= now) {
+                stream.handle_timeout(now);
+                reports.extend(stream.poll_report().map(|report| (*worker, report)));
+            }
+        }
+        reports
+    }
+}

@@ -1,0 +1,724 @@
+//! A simulated world: a clock, the network, the service, its store, and telephones, running through a [`Plan`].
+//!
+//! [`run`] goes through a plan to its end and gives what was wrong; nothing but the plan decides what happens, so the same seed
+//! is the same world. What has to hold is written in [`checks`](crate::checks).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::phone::MediaCounts;
+use agent::{Answering, CallKey, EndCause, Phone, PhoneConfig, PhoneEvent, Random};
+use sip::digest::Login;
+use sip::{Flow, Transport};
+use switch::auth::{AuthConfig, AuthShared};
+use switch::directory::{Account, AddressOfRecord};
+use switch::registrar::RegistrarConfig;
+use switch::{Clock, Config, Directory, Location, Shared};
+
+use crate::checks::{Conversations, Expected};
+use crate::network::{Datagram, HostId, Network};
+use crate::plan::{CallPlan, Callee, Plan, Step, Weather};
+use crate::service::{SIP_PORT, Service};
+use crate::store::Store;
+
+/// What came of a world.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What did not hold; empty when all is well.
+    pub faults: Vec<String>,
+    /// What happened, if it was asked for.
+    pub trace: Vec<String>,
+    /// Calls that were made.
+    pub calls: usize,
+    /// Calls that were answered.
+    pub answered: usize,
+    /// Packets of audio that telephones heard.
+    pub packets: u64,
+    /// A digest of all that happened: the same for the same seed.
+    pub digest: u64,
+}
+
+/// Runs a plan; `traced` keeps a trace.
+pub fn run(plan: &Plan, traced: bool) -> Outcome {
+    let mut world = World::new(plan, traced);
+    world.run_until(world.start + plan.length);
+    world.everybody_hangs_up();
+    // Twice: what was on its way the first time.
+    world.run_until(world.now + Duration::from_secs(5));
+    world.everybody_hangs_up();
+    world.run_until(world.now + SETTLING);
+    world.check_the_end();
+    world.outcome()
+}
+
+/// A world under way.
+pub struct World<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    clock: Clock,
+    random: Random,
+    network: Network,
+    pub(crate) service: Option<Service>,
+    host: HostId,
+    directory: Arc<Directory>,
+    secret: [u8; 16],
+    pub(crate) store: Store,
+    pub(crate) stations: Vec<Station>,
+    todo: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    jobs: BTreeMap<usize, Job>,
+    serial: u64,
+    pub(crate) calls: Vec<CallFacts>,
+    by_phone: BTreeMap<(usize, CallKey), usize>,
+    pub(crate) crashes: Vec<Instant>,
+    pub(crate) faults: Vec<String>,
+    trace: Option<Vec<String>>,
+    digest: u64,
+    packets: u64,
+}
+
+/// A telephone in the world.
+pub(crate) struct Station {
+    pub(crate) phone: Phone,
+    pub(crate) name: String,
+    pub(crate) aor: String,
+    host: HostId,
+    /// Until when a registration holds that was answered 200 and not taken back.
+    pub(crate) registered_until: Option<Instant>,
+    /// Requests seen on the wire and their final responses.
+    pub(crate) conversations: Conversations,
+    /// How many of its own requests it says came to an end.
+    pub(crate) completed: usize,
+}
+
+/// What is known about a call.
+pub(crate) struct CallFacts {
+    pub(crate) plan: CallPlan,
+    pub(crate) call_id: String,
+    pub(crate) key: CallKey,
+    pub(crate) started: Instant,
+    pub(crate) expected: Expected,
+    pub(crate) answered: Option<Instant>,
+    pub(crate) held: bool,
+    /// What the caller sends.
+    pub(crate) ssrc: u32,
+    pub(crate) end: Option<End>,
+    pub(crate) callees: Vec<CalleeFacts>,
+}
+
+/// What is known about a call at a telephone that was called.
+pub(crate) struct CalleeFacts {
+    pub(crate) station: usize,
+    pub(crate) key: CallKey,
+    pub(crate) ssrc: u32,
+    pub(crate) answered: bool,
+    pub(crate) end: Option<End>,
+}
+
+/// The end of a call at one telephone.
+#[derive(Clone)]
+pub(crate) struct End {
+    pub(crate) at: Instant,
+    pub(crate) cause: EndCause,
+    pub(crate) media: MediaCounts,
+}
+
+/// Something to be done at a time.
+enum Job {
+    Arrive(Datagram),
+    Step(Step),
+    GiveUp(usize),
+    HangUp(usize),
+    Hold(usize, bool),
+    Restart,
+    Repair(usize),
+    /// The call has ended at the caller's: nobody may ring for it any more.
+    Silence(usize),
+}
+
+impl<'p> World<'p> {
+    fn new(plan: &'p Plan, traced: bool) -> Self {
+        let start = Instant::now();
+        let mut random = Random::new(plan.seed ^ 0x5eed);
+        let clock = Clock {
+            instant: start,
+            unix_ms: 1_700_000_000_000 + random.below(1_000_000),
+        };
+        let mut network = Network::new(random.number());
+        for (config, address) in &plan.nats {
+            network.add_nat(*config, *address);
+        }
+        let host = network.add_host(&SERVICE, Default::default(), None);
+        let directory = Arc::new(Directory::new([DOMAIN], SERVICE, random.bytes()));
+        let accounts = plan.phones.iter().map(|phone| account_name(phone.account));
+        for name in accounts.chain([String::from("nobody-home")]) {
+            let aor = AddressOfRecord::new(&name, DOMAIN);
+            let account = Account::with_password(&aor, &format!("{name}'s"));
+            directory.put(aor, account);
+        }
+        let mut world = World {
+            plan,
+            start,
+            now: start,
+            clock,
+            network,
+            service: None,
+            host,
+            directory,
+            secret: random.bytes(),
+            store: Store::new(plan.store_latency),
+            stations: Vec::new(),
+            todo: BinaryHeap::new(),
+            jobs: BTreeMap::new(),
+            serial: 0,
+            calls: Vec::new(),
+            by_phone: BTreeMap::new(),
+            crashes: Vec::new(),
+            faults: Vec::new(),
+            trace: traced.then(Vec::new),
+            digest: 0,
+            packets: 0,
+            random,
+        };
+        world.start_service();
+        for number in 0..plan.phones.len() {
+            world.add_station(number);
+        }
+        for (at, step) in &plan.steps {
+            world.later(start + *at, Job::Step(step.clone()));
+        }
+        world
+    }
+
+    fn add_station(&mut self, number: usize) {
+        let plan = &self.plan.phones[number];
+        let user = account_name(plan.account);
+        let password = if plan.knows_password {
+            format!("{user}'s")
+        } else {
+            String::from("?")
+        };
+        let server = SERVICE.iter().find(|ip| ip.is_ipv4() == plan.address.is_ipv4());
+        let server = SocketAddr::new(*server.unwrap_or(&SERVICE[0]), SIP_PORT);
+        let login = Login {
+            username: user.clone(),
+            password,
+        };
+        let local = SocketAddr::new(plan.address, SIP_PORT);
+        let mut config = PhoneConfig::new(login, DOMAIN, server, local);
+        config.packet_interval = plan.packet_interval;
+        config.retry = Duration::from_secs(5);
+        let host = self.network.add_host(&[plan.address], plan.line, plan.nat);
+        self.stations.push(Station {
+            phone: Phone::new(config, self.random.number()),
+            name: format!("{user}.{number}"),
+            aor: format!("{user}@{DOMAIN}"),
+            host,
+            registered_until: None,
+            conversations: Conversations::default(),
+            completed: 0,
+        });
+    }
+
+    fn start_service(&mut self) {
+        let location = Location::new(self.random.bytes());
+        self.store.restore(self.clock.unix(self.now), &location);
+        let outbound = SERVICE.map(|ip| (Transport::Udp, SocketAddr::new(ip, SIP_PORT)));
+        let shared = Shared {
+            config: Config {
+                relay: self.plan.relay,
+                outbound: outbound.to_vec(),
+                ..Config::default()
+            },
+            registrar: RegistrarConfig::default(),
+            directory: Arc::clone(&self.directory),
+            location: Arc::new(location),
+            auth: Arc::new(AuthShared::new(
+                AuthConfig::default(),
+                self.plan.workers,
+                self.random.bytes(),
+            )),
+            workers: self.plan.workers,
+            secret: self.secret,
+        };
+        let service = Service::start(
+            self.now,
+            self.clock,
+            Arc::new(shared),
+            &SERVICE,
+            &mut self.random,
+        );
+        self.service = Some(service);
+    }
+
+    fn run_until(&mut self, end: Instant) {
+        loop {
+            let phones = self.stations.iter().map(|station| station.phone.poll_timeout());
+            let service = self.service.as_ref().and_then(Service::poll_timeout);
+            let store = self.service.as_ref().and_then(|_| self.store.poll_timeout());
+            let job = self.todo.peek().map(|Reverse((at, ..))| *at);
+            let next = phones.chain([service, store, job]).flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Does all that is due now.
+    fn step(&mut self) {
+        let now = self.now;
+        while self.todo.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            if let Some(Reverse((_, _, key))) = self.todo.pop()
+                && let Some(job) = self.jobs.remove(&key)
+            {
+                self.job(job);
+            }
+        }
+        for number in 0..self.stations.len() {
+            let phone = &mut self.stations[number].phone;
+            if phone.poll_timeout().is_some_and(|at| at <= now) {
+                phone.handle_timeout(now);
+                self.pump_phone(number);
+            }
+        }
+        if let Some(service) = &mut self.service {
+            if self.store.poll_timeout().is_some_and(|at| at <= now) {
+                for (worker, ticket) in self.store.commit(now) {
+                    service.handle_stored(now, worker, ticket, &mut self.store);
+                }
+            }
+            if service.poll_timeout().is_some_and(|at| at <= now) {
+                service.handle_timeout(now, &mut self.store);
+            }
+            self.pump_service();
+        }
+    }
+
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::Arrive(datagram) => self.arrive(datagram),
+            Job::Step(step) => self.plan_step(step),
+            Job::GiveUp(call) => {
+                let facts = &self.calls[call];
+                if facts.answered.is_none() && facts.end.is_none() {
+                    self.note(|world| format!("{} gives up", world.caller(call)));
+                    let (from, key) = (self.calls[call].plan.from, self.calls[call].key);
+                    self.stations[from].phone.hang_up(self.now, key);
+                    self.pump_phone(from);
+                }
+            }
+            Job::HangUp(call) => self.hang_up(call),
+            Job::Hold(call, hold) => self.hold(call, hold),
+            Job::Restart => {
+                self.note(|_| String::from("the service starts again"));
+                self.start_service();
+                self.check_registrations("after a restart");
+            }
+            Job::Repair(station) => {
+                self.note(|world| format!("the line of {} works again", world.stations[station].name));
+                self.network.set_up(self.stations[station].host, true);
+            }
+            Job::Silence(call) => self.check_silence(call),
+        }
+    }
+
+    fn plan_step(&mut self, step: Step) {
+        match step {
+            Step::Register(station) => {
+                self.note(|world| format!("{} registers", world.stations[station].name));
+                self.stations[station].phone.register(self.now);
+                self.pump_phone(station);
+            }
+            Step::Unregister(station) => {
+                self.note(|world| format!("{} unregisters", world.stations[station].name));
+                self.stations[station].registered_until = None;
+                self.stations[station].phone.unregister(self.now);
+                self.pump_phone(station);
+            }
+            Step::Call(plan) => self.call(plan),
+            Step::Crash(down) => {
+                if self.service.take().is_some() {
+                    self.note(|_| String::from("the service is killed"));
+                    self.crashes.push(self.now);
+                    self.store.crash(&mut self.random);
+                    self.later(self.now + down, Job::Restart);
+                }
+            }
+            Step::Cut(station, time) => {
+                self.note(|world| format!("the line of {} is cut", world.stations[station].name));
+                self.network.set_up(self.stations[station].host, false);
+                self.later(self.now + time, Job::Repair(station));
+            }
+        }
+    }
+
+    fn call(&mut self, plan: CallPlan) {
+        let expected = self.expect(&plan);
+        if let Callee::Account(account) = plan.to {
+            for number in 0..self.stations.len() {
+                if self.plan.phones[number].account == account && self.is_free(number) {
+                    self.stations[number].phone.set_answering(plan.answering);
+                }
+            }
+        }
+        let user = match plan.to {
+            Callee::Account(account) => account_name(account),
+            Callee::Unregistered => String::from("nobody-home"),
+            Callee::Nobody => String::from("nobody"),
+            Callee::Echo => String::from("echo"),
+        };
+        let phone = &mut self.stations[plan.from].phone;
+        let key = phone.call(self.now, &format!("sip:{user}@{DOMAIN}"), plan.late_offer);
+        let Some(call_id) = phone.call_id(key) else { return };
+        let facts = CallFacts {
+            plan,
+            call_id: call_id.to_owned(),
+            key,
+            started: self.now,
+            expected,
+            answered: None,
+            held: false,
+            ssrc: phone.ssrc(key).unwrap_or(0),
+            end: None,
+            callees: Vec::new(),
+        };
+        let call = self.calls.len();
+        self.calls.push(facts);
+        self.by_phone.insert((plan.from, key), call);
+        self.note(|world| {
+            format!(
+                "{} calls {user}: {plan:?}, expected: {:?}",
+                world.caller(call),
+                world.calls[call].expected
+            )
+        });
+        self.later(self.now + plan.patience, Job::GiveUp(call));
+        self.pump_phone(plan.from);
+    }
+
+    /// A telephone has no call, and none is on its way to it.
+    pub(crate) fn is_free(&self, number: usize) -> bool {
+        let account = self.plan.phones[number].account;
+        let recently = |call: &CallFacts| {
+            call.plan.to == Callee::Account(account) && self.now.duration_since(call.started) < ON_ITS_WAY
+        };
+        self.stations[number].phone.calls().next().is_none() && !self.calls.iter().any(recently)
+    }
+
+    fn hang_up(&mut self, call: usize) {
+        let facts = &self.calls[call];
+        let callee = facts
+            .callees
+            .iter()
+            .find(|callee| callee.answered && callee.end.is_none());
+        let (station, key) = match callee {
+            Some(callee) if facts.plan.callee_ends => (callee.station, callee.key),
+            _ => (facts.plan.from, facts.key),
+        };
+        self.note(|world| format!("{} hangs up", world.stations[station].name));
+        self.stations[station].phone.hang_up(self.now, key);
+        self.pump_phone(station);
+    }
+
+    fn hold(&mut self, call: usize, hold: bool) {
+        let facts = &mut self.calls[call];
+        let callee = facts
+            .callees
+            .iter()
+            .find(|callee| callee.answered && callee.end.is_none());
+        let (station, key) = match (facts.plan.hold, callee) {
+            (Some(false), Some(callee)) => (callee.station, callee.key),
+            _ => (facts.plan.from, facts.key),
+        };
+        facts.held = true;
+        self.note(|world| format!("{} holds: {hold}", world.stations[station].name));
+        self.stations[station].phone.hold(self.now, key, hold);
+        self.pump_phone(station);
+    }
+
+    fn everybody_hangs_up(&mut self) {
+        for number in 0..self.stations.len() {
+            let calls: Vec<_> = self.stations[number].phone.calls().collect();
+            for call in calls {
+                self.stations[number].phone.hang_up(self.now, call);
+            }
+            self.pump_phone(number);
+        }
+    }
+
+    fn arrive(&mut self, mut datagram: Datagram) {
+        let Some((host, place)) = self.network.arrive(self.now, &datagram) else {
+            return;
+        };
+        self.digest = self
+            .digest
+            .rotate_left(5)
+            .wrapping_add(datagram.bytes.len() as u64 ^ host.0 as u64);
+        let source = datagram.source;
+        if host == self.host {
+            if let Some(service) = &mut self.service {
+                service.handle_datagram(self.now, place, source, &mut datagram.bytes, &mut self.store);
+                self.pump_service();
+            }
+            return;
+        }
+        let Some(number) = self.stations.iter().position(|station| station.host == host) else {
+            return;
+        };
+        if place.port() != SIP_PORT {
+            self.packets += 1;
+            self.stations[number]
+                .phone
+                .handle_media(place, source, &datagram.bytes);
+            return self.pump_phone(number);
+        }
+        self.note(|world| format!("    {} <- {}", world.stations[number].name, summary(&datagram.bytes)));
+        let fault = self.stations[number].conversations.received(&datagram.bytes);
+        if let Some(fault) = fault {
+            self.fault(format!("{}: {fault}", self.stations[number].name));
+        }
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: place,
+            remote: source,
+            connection: None,
+        };
+        self.stations[number]
+            .phone
+            .handle_message(self.now, &flow, &datagram.bytes);
+        self.pump_phone(number);
+    }
+
+    /// Sends what a telephone wants to send, and takes note of what happened to it.
+    fn pump_phone(&mut self, number: usize) {
+        let station = &mut self.stations[number];
+        let mut outbox = sip::Outbox::new();
+        std::mem::swap(station.phone.outbox(), &mut outbox);
+        let host = station.host;
+        for (flow, bytes) in outbox.iter() {
+            self.stations[number].conversations.sent(bytes);
+            self.note(|world| format!("{} -> {}", world.stations[number].name, summary(bytes)));
+            self.send(host, flow.local, flow.remote, bytes);
+        }
+        while let Some(packet) = self.stations[number].phone.poll_media() {
+            self.send(host, packet.local, packet.remote, &packet.bytes);
+        }
+        while let Some(event) = self.stations[number].phone.poll_event() {
+            self.phone_event(number, event);
+        }
+    }
+
+    fn pump_service(&mut self) {
+        let Some(service) = &mut self.service else { return };
+        let sent: Vec<_> = service.poll_transmit().collect();
+        for (source, destination, bytes) in sent {
+            self.send(self.host, source, destination, &bytes);
+        }
+    }
+
+    fn send(&mut self, host: HostId, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) {
+        for (at, datagram) in self.network.send(self.now, host, source, destination, bytes) {
+            self.later(at, Job::Arrive(datagram));
+        }
+    }
+
+    fn phone_event(&mut self, number: usize, event: PhoneEvent) {
+        if !matches!(event, PhoneEvent::Completed { .. }) {
+            self.note(|world| format!("        {}: {event:?}", world.stations[number].name));
+        }
+        let call_of = |world: &Self, call: CallKey| world.by_phone.get(&(number, call)).copied();
+        match event {
+            PhoneEvent::Registered { expires } => {
+                let until = self.now + Duration::from_secs(u64::from(expires));
+                self.stations[number].registered_until = Some(until);
+            }
+            PhoneEvent::Completed { method, status } => {
+                self.stations[number].completed += 1;
+                self.check_completed(number, method, status);
+            }
+            PhoneEvent::Misrouted { request } => {
+                self.fault(format!(
+                    "{} got what is not its own: {request}",
+                    self.stations[number].name
+                ));
+            }
+            PhoneEvent::Incoming { call } => self.incoming(number, call),
+            PhoneEvent::Answered { call } => {
+                if let Some(call) = call_of(self, call) {
+                    self.answered(number, call);
+                }
+            }
+            PhoneEvent::Ended { call: key, cause, media } => {
+                let Some(call) = call_of(self, key) else { return };
+                let end = End {
+                    at: self.now,
+                    cause,
+                    media,
+                };
+                let facts = &mut self.calls[call];
+                if facts.plan.from == number && facts.key == key {
+                    facts.end = Some(end);
+                    self.later(self.now + self.ringing_limit(), Job::Silence(call));
+                } else if let Some(callee) = facts
+                    .callees
+                    .iter_mut()
+                    .find(|callee| callee.station == number && callee.key == key)
+                {
+                    callee.end = Some(end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn incoming(&mut self, number: usize, key: CallKey) {
+        let phone = &self.stations[number].phone;
+        let call_id = phone.call_id(key).unwrap_or_default();
+        let Some(call) = self.calls.iter().position(|call| call.call_id == call_id) else {
+            return self.fault(format!("a call of nobody: {call_id}"));
+        };
+        let ssrc = phone.ssrc(key).unwrap_or(0);
+        self.by_phone.insert((number, key), call);
+        self.calls[call].callees.push(CalleeFacts {
+            station: number,
+            key,
+            ssrc,
+            answered: false,
+            end: None,
+        });
+    }
+
+    fn answered(&mut self, number: usize, call: usize) {
+        let now = self.now;
+        let facts = &mut self.calls[call];
+        if facts.plan.from != number {
+            let callee = facts
+                .callees
+                .iter_mut()
+                .find(|callee| callee.station == number && callee.end.is_none());
+            if let Some(callee) = callee {
+                callee.answered = true;
+            }
+            return;
+        }
+        if facts.answered.is_some() {
+            return;
+        }
+        facts.answered = Some(now);
+        let plan = facts.plan;
+        self.later(now + plan.talk, Job::HangUp(call));
+        if plan.hold.is_some() {
+            self.later(now + plan.talk / 4, Job::Hold(call, true));
+            self.later(now + plan.talk / 2, Job::Hold(call, false));
+        }
+    }
+
+    fn later(&mut self, at: Instant, job: Job) {
+        self.serial += 1;
+        let key = self.serial as usize;
+        self.jobs.insert(key, job);
+        self.todo.push(Reverse((at, self.serial, key)));
+    }
+
+    pub(crate) fn fault(&mut self, fault: String) {
+        let at = self.now.duration_since(self.start).as_millis();
+        self.note(|_| format!("FAULT: {fault}"));
+        self.faults.push(format!("at {at} ms: {fault}"));
+    }
+
+    fn note(&mut self, text: impl FnOnce(&Self) -> String) {
+        if self.trace.is_none() {
+            return;
+        }
+        let at = self.now.duration_since(self.start).as_secs_f64();
+        let line = format!("{at:10.4} {}", text(self));
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+
+    pub(crate) fn caller(&self, call: usize) -> &str {
+        &self.stations[self.calls[call].plan.from].name
+    }
+
+    /// The service answers for `aor` at the telephone's Contact.
+    pub(crate) fn is_bound(&self, number: usize) -> bool {
+        let Some(service) = &self.service else { return true };
+        let station = &self.stations[number];
+        let local = station.phone.config().local.to_string();
+        let bindings = service
+            .shared()
+            .location
+            .lookup(&station.aor, self.clock.unix(self.now));
+        bindings
+            .iter()
+            .any(|binding| binding.contact().contains(&local))
+    }
+
+    fn outcome(self) -> Outcome {
+        Outcome {
+            calls: self.calls.len(),
+            answered: self.calls.iter().filter(|call| call.answered.is_some()).count(),
+            faults: self.faults,
+            trace: self.trace.unwrap_or_default(),
+            packets: self.packets,
+            digest: self.digest,
+        }
+    }
+
+    fn ringing_limit(&self) -> Duration {
+        match self.plan.weather {
+            Weather::Calm => Duration::from_secs(1),
+            // As long as a CANCEL is sent again, and the INVITE before it.
+            Weather::Stormy | Weather::Crashing => Duration::from_secs(70),
+        }
+    }
+}
+
+/// What the callee does counts only for accounts; for others the answer is known.
+pub(crate) fn outcome_of(answering: Answering) -> Expected {
+    match answering {
+        Answering::Accept(_) => Expected::Answered,
+        Answering::Refuse(status, _) => Expected::Status(status),
+        Answering::Ring => Expected::Anything,
+    }
+}
+
+fn account_name(number: usize) -> String {
+    format!("user{number}")
+}
+
+/// The start of a message, for the trace.
+fn summary(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = |name: &str| {
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    format!(
+        "{} | {} | {}",
+        text.lines().next().unwrap_or_default(),
+        line("CSeq"),
+        line("Call-ID")
+    )
+}
+
+/// The domain of all accounts.
+const DOMAIN: &str = "example.org";
+/// The service's addresses.
+const SERVICE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10)),
+];
+/// After the end of everything the longest timers have run out: timer C, and then 64*T1 twice.
+const SETTLING: Duration = Duration::from_secs(330);
+/// An INVITE has arrived, or never will.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
