@@ -96,12 +96,21 @@ impl Baresip {
         let Some(control) = control else {
             panic!("baresip does not open its control port\n{}", process.log());
         };
-        Self {
+        let mut phone = Self {
             process,
             control,
             received: Vec::new(),
             folder,
-        }
+        };
+        // Only its answer shows that it hears us: a connection may be taken long before, and events be lost.
+        phone.command("help", "");
+        let end = Instant::now() + PATIENCE;
+        while phone
+            .next_message(end)
+            .unwrap_or_else(|| panic!("baresip does not answer"))["response"]
+            != true
+        {}
+        phone
     }
 
     /// Calls `target`: a user of our domain, or a whole URI.
@@ -129,12 +138,14 @@ impl Baresip {
     #[track_caller]
     pub(crate) fn wait_for_event_within(&mut self, kind: &str, patience: Duration) -> String {
         let end = Instant::now() + patience;
+        let mut others = Vec::new();
         while let Some(event) = self.next_message(end) {
             if event["type"] == kind {
                 return event["param"].as_str().unwrap_or_default().to_owned();
             }
+            others.push(event);
         }
-        panic!("baresip: no {kind} within {patience:?}");
+        panic!("baresip: no {kind} within {patience:?}, only {others:?}");
     }
 
     /// Waits for a call to come in, then answers it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::baresip::{Baresip, Settings};
 use crate::linphone::Linphone;
+use crate::process::wait_until;
 use crate::server::Server;
 use crate::site::{DOMAIN, Site};
 use crate::tone::{HIGH, LOW};
@@ -68,10 +69,14 @@ fn baresip_calls_baresip(caller_transport: &str, callee_transport: &str, caller_
     other.wait_for_event("CALL_CLOSED");
     alice.heard().assert_holds(HIGH, LOW);
     bob.heard().assert_holds(LOW, HIGH);
-    let records = server.ask(&["records"]);
+    let is_recorded = |records: &str| records.contains("alice") && records.contains("bob");
+    let records = wait_until(Duration::from_secs(5), || {
+        Some(server.ask(&["records"])).filter(|text| is_recorded(text))
+    });
     assert!(
-        records.contains("alice") && records.contains("bob"),
-        "`trapez records` lacks the call:\n{records}"
+        records.is_some(),
+        "`trapez records` lacks the call:\n{}",
+        server.ask(&["records"])
     );
 }
 

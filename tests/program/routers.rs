@@ -34,9 +34,7 @@ fn phones_hear_each_other(name: &str, shape: &[&str], caller_transport: &str, ca
         data.to_str().expect("the folder's path is text"),
     ];
     let mut server = lab.start("server", "trapez", site.folder(), &arguments);
-    server.wait_for("bob", 0, Duration::from_secs(10));
-    // The accounts are printed together; a moment later the line is complete.
-    std::thread::sleep(Duration::from_millis(500));
+    server.wait_for("Ctrl-C", 0, Duration::from_secs(10));
     let printed = Printed::parse(&server.log());
 
     let (mut alice, _relay) = lab.phone(&site, 0, "alice", caller_transport, &printed);
@@ -72,20 +70,20 @@ impl Printed {
         }
     }
 
-    /// The word behind the account's name, in a row of its own.
+    /// The word behind `password` in the lines that follow `user ACCOUNT`.
     fn password(&self, account: &str) -> String {
-        value_of(&self.text, account).unwrap_or_else(|| panic!("no password of {account} in\n{}", self.text))
+        let of_account = |line: &str| line.split_whitespace().eq(["user", account]);
+        let lines: Vec<&str> = self.text.lines().skip_while(|line| !of_account(line)).collect();
+        value_of(&lines.join("\n"), "password")
+            .unwrap_or_else(|| panic!("no password of {account} in\n{}", self.text))
     }
 }
 
-/// The word behind `label`.
+/// The word behind the first `label`.
 fn value_of(text: &str, label: &str) -> Option<String> {
     text.lines().find_map(|line| {
-        let mut words = line
-            .split_whitespace()
-            .skip_while(|word| !word.trim_end_matches(':').eq_ignore_ascii_case(label));
-        words.next()?;
-        words.next().map(str::to_owned)
+        let mut words = line.split_whitespace();
+        (words.next()? == label).then(|| words.next().map(str::to_owned))?
     })
 }
 
