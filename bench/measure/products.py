@@ -26,6 +26,8 @@ class Variant:
     trust: bool = False
     media: bool = False
     durable: bool = False
+    # A record of each call in the store. Kamailio, as it is set up here, writes none.
+    records: bool = False
     accounts: int = ACCOUNTS
     workers: int | None = None
 
@@ -227,6 +229,9 @@ durable = {str(variant.durable).lower()}
 [media]
 relay = "{'always' if variant.media else 'never'}"
 ports = "{RELAY_PORTS[0]}-{RELAY_PORTS[1]}"
+
+[records]
+enabled = {str(variant.records).lower()}
 
 [limits]
 transactions = 4000000

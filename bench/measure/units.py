@@ -44,6 +44,8 @@ ALL = [
     Unit("reregister-durable", "REGISTER with a cached nonce, durable", "reregister", 200, Variant(durable=True),
          bar=0.5, bare="bare-options"),
     Unit("call", "call of 7 messages", "call", 700, PLAIN, bar=0.5, bare="bare-call", challenged=False, most=80_000),
+    Unit("call-record", "the same, with its record on the disk (Trapez alone)", "call", 700,
+         Variant(trust=True, records=True), challenged=False, most=80_000),
     Unit("call-auth", "the same with 407 on the INVITE", "call", 700, Variant(challenge_calls=True), bar=0.5,
          bare="bare-call-authenticated", challenged=True, most=80_000),
     Unit("call-media", "the same, media anchored", "call", 300, Variant(trust=True, media=True), (RELAY,), bar=0.15,

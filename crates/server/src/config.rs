@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 pub use keys::{
-    Auth, Config, Limits, Listen, Log, Media, Nat, Proxy, RegistrarSection, Server, StoreSection,
+    Auth, Config, Limits, Listen, Log, Media, Nat, Proxy, Records, RegistrarSection, Server, StoreSection,
 };
 pub use read::ConfigError;
 pub use text::{Unexplained, explain, reference, sample};

@@ -218,6 +218,7 @@ fn shared(
             outbound: local.to_vec(),
             keepalive,
             relay: config.media.relay,
+            records: config.records.enabled,
             ..switch::Config::default()
         },
         registrar: RegistrarConfig {

@@ -133,17 +133,20 @@ impl Call {
 
     /// The dialog that a message inside it belongs to: the callee's tag is in To when the caller sends it, else in From.
     fn dialog_of(&self, m: Message<'_>) -> Option<usize> {
-        let from = m.from().ok()?.tag()?;
-        let to = m.to().ok()?.tag()?;
-        let callee = if from == &*self.caller.tag { to } else { from };
-        let either = from == &*self.caller.tag || to == &*self.caller.tag;
-        either
-            .then(|| {
-                self.dialogs
-                    .iter()
-                    .position(|dialog| &*dialog.callee.tag == callee)
-            })
-            .flatten()
+        let (from, to) = (from_tag(m), to_tag(m));
+        let callee = match (from == &*self.caller.tag, to == &*self.caller.tag) {
+            (true, _) => to,
+            (false, true) => from,
+            (false, false) => return None,
+        };
+        self.dialogs
+            .iter()
+            .position(|dialog| &*dialog.callee.tag == callee)
+    }
+
+    /// The message is a request of the caller, or a response to one.
+    fn is_from_caller(&self, m: Message<'_>) -> bool {
+        from_tag(m) == &*self.caller.tag
     }
 
     /// What the caller sent and what the callee sent, over all streams.
@@ -171,8 +174,7 @@ impl Switch {
             return;
         };
         let Some(place) = call.dialog_of(m) else { return };
-        let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
-        let party = if from_caller {
+        let party = if call.is_from_caller(m) {
             &mut call.caller
         } else {
             &mut call.dialogs[place].callee
@@ -263,8 +265,7 @@ impl Switch {
         if call.confirmed.is_none() || call.dialog_of(m) != call.confirmed {
             return;
         }
-        let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
-        let by = if from_caller {
+        let by = if call.is_from_caller(m) {
             EndedBy::Caller
         } else {
             EndedBy::Callee
@@ -419,8 +420,7 @@ impl Switch {
         if records {
             self.store(Change::Record(Box::new(record)), Some(Waiting::Record(key)));
         } else {
-            // The call ends with the next round of timers, after whatever is being done with it now.
-            self.timers.schedule(now, now, TimerKey::Ending(key));
+            self.record_stored(now, key);
         }
     }
 }
@@ -446,6 +446,15 @@ fn address_of(uri: &str) -> Box<str> {
     }
 }
 
+/// The tag of From; none (RFC 2543) is as good as an empty one.
+fn from_tag(m: Message<'_>) -> &str {
+    m.from().ok().and_then(|from| from.tag()).unwrap_or_default()
+}
+
+fn to_tag(m: Message<'_>) -> &str {
+    m.to().ok().and_then(|to| to.tag()).unwrap_or_default()
+}
+
 fn header_text(m: Message<'_>, id: HeaderId) -> Box<str> {
     m.value(id).ok().flatten().unwrap_or_default().into()
 }
@@ -469,10 +478,7 @@ fn joined_routes(m: Message<'_>, reversed: bool) -> Box<str> {
     let mut values: SmallVec<[&str; 4]> = m.values(HeaderId::RecordRoute).collect();
     if reversed {
         // A response has the whole set, ours somewhere in it; what is above was put there behind us.
-        let end = values
-            .iter()
-            .position(ours)
-            .unwrap_or(values.len());
+        let end = values.iter().position(ours).unwrap_or(values.len());
         values.truncate(end);
         values.reverse();
     }

@@ -24,6 +24,7 @@ configuration! {
         nat: Nat,
         limits: Limits,
         server: Server,
+        records: Records,
         store: StoreSection,
         log: Log,
     }
@@ -191,6 +192,17 @@ section! {
         workers: Option<u8> = "auto", since "0.1";
         /// Threads for relayed media: `"auto"` is one per core.
         media_workers: Option<u8> = "auto", since "0.1";
+    }
+}
+
+section! {
+    /// What is written down about calls.
+    pub struct Records in "records" {
+        /// Whether a record of each call is written to the store when it ends.
+        ///
+        /// The answer to the phone that hangs up waits until the record is on the disk, which takes a few
+        /// milliseconds; many share one write. With `false` nothing is written, and `trapez records` shows nothing.
+        enabled: bool = true, since "0.1";
     }
 }
 
