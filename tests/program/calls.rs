@@ -54,6 +54,12 @@ fn baresip_calls_baresip(caller_transport: &str, callee_transport: &str, caller_
     alice.wait_for_event("CALL_ESTABLISHED");
     alice.wait_to_hear(HIGH, 1.5);
     bob.wait_to_hear(LOW, 1.5);
+    let relayed = format!("receiving from {}:", site.server().ip());
+    assert!(
+        bob.log().contains(&relayed),
+        "the audio does not come from the relay:\n{}",
+        bob.log()
+    );
     let calls = server.ask(&["calls"]);
     assert!(
         calls.contains("alice") && calls.contains("bob"),
