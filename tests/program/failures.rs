@@ -66,10 +66,13 @@ fn a_cancelled_call_stops_ringing() {
     alice.wait_for_event("CALL_RINGING");
     alice.command("hangup", "");
     bob.wait_for_event("CALL_CLOSED");
-    let log = alice.log();
+    let ended = wait_until(Duration::from_secs(5), || {
+        alice.log().contains("SIP/2.0 487").then_some(())
+    });
     assert!(
-        log.contains("SIP/2.0 487"),
-        "the INVITE is not ended with 487:\n{log}"
+        ended.is_some(),
+        "the INVITE is not ended with 487:\n{}",
+        alice.log()
     );
 }
 
