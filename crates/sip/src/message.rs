@@ -73,7 +73,7 @@ impl<'a> Message<'a> {
     pub fn new(bytes: &'a [u8], index: &'a Index) -> Self {
         let head = bytes
             .get(..index.headers_end())
-            .and_then(|head| std::str::from_utf8(head).ok());
+            .and_then(|head| simdutf8::basic::from_utf8(head).ok());
         Message { bytes, index, head }
     }
 

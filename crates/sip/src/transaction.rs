@@ -240,11 +240,12 @@ impl Transactions {
     pub fn accept(
         &mut self,
         now: Instant,
-        request: NewRequest,
+        mut request: NewRequest,
         m: Message<'_>,
         flow: &Flow,
         owner: u64,
     ) -> Result<ServerKey, Overload> {
+        request.merge = request.merge.or_else(|| self.matcher.merge_key(&m));
         let invite = m.method() == Method::Invite;
         let server = ServerTransaction::new(&self.config, now, &request, m.bytes(), invite, flow);
         let key = self.insert(owner, Machine::Server(server))?;

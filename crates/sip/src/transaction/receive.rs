@@ -13,7 +13,11 @@ use crate::respond::Response;
 
 impl Transactions {
     pub(super) fn new_request(&self, key: u64, m: &Message<'_>) -> NewRequest {
-        let merge = self.matcher.merge_key(m);
+        // Mostly there is nothing to be merged with; a key is then made for what becomes a transaction.
+        let merge = match self.merges.is_empty() {
+            true => None,
+            false => self.matcher.merge_key(m),
+        };
         let merged = merge.is_some_and(|merge| self.merges.find(merge).is_some());
         NewRequest {
             key,
