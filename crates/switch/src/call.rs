@@ -18,7 +18,7 @@ use media::stream::StreamCounters;
 use sip::headers::Contacts;
 use sip::timer::TimerId;
 use sip::transaction::ServerKey;
-use sip::{Flow, HeaderId, Message, Uri};
+use sip::{Flow, HeaderId, Message, Method, Uri};
 use smallvec::SmallVec;
 
 pub(crate) use bye::NOBODY;
@@ -28,6 +28,7 @@ use crate::arena::Key;
 use crate::context::Context;
 use crate::event::{Change, Event};
 use crate::record::{CallInfo, CallRecord, CallState, EndedBy, Traffic};
+use crate::route::token_in;
 use crate::switch::{Clock, Switch, TimerKey, Waiting};
 use crate::token::Token;
 
@@ -46,6 +47,8 @@ pub(crate) struct Call {
     started: u64,
     ringing: Option<u64>,
     answered: Option<u64>,
+    /// When an answered call has lasted too long.
+    longest: Option<TimerId>,
     ending: Option<Ending>,
     codec: Option<Box<str>>,
     relayed: bool,
@@ -79,7 +82,7 @@ struct Ending {
     status: u16,
     reason: Option<Box<str>>,
     /// Streams whose last report has not come.
-    streams: usize,
+    streams: SmallVec<[StreamId; 1]>,
     /// Responses that wait for the record.
     held: SmallVec<[(ServerKey, u16, Vec<u8>); 1]>,
     timer: TimerId,
@@ -96,8 +99,11 @@ impl Call {
                 flow: Some(*flow),
                 address: header_text(m, HeaderId::From),
                 tag: from.and_then(|from| from.tag()).unwrap_or_default().into(),
-                target: contact_of(m),
-                routes: joined_routes(m, false),
+                target: contact_of(m)
+                    .or(from.map(|from| from.uri))
+                    .unwrap_or_default()
+                    .into(),
+                routes: joined(m.values(HeaderId::RecordRoute)),
                 cseq: m.cseq().map_or(0, |cseq| cseq.number),
             },
             dialogs: SmallVec::new(),
@@ -107,6 +113,7 @@ impl Call {
             started,
             ringing: None,
             answered: None,
+            longest: None,
             ending: None,
             codec: None,
             relayed: false,
@@ -168,8 +175,9 @@ impl Switch {
         (m.call_id().ok()? == &*call.call_id).then_some(key)
     }
 
-    /// Takes note of the CSeq that a side has come to: a BYE of our own in its name has to be above.
-    pub(crate) fn note_cseq(&mut self, key: Key<Call>, m: Message<'_>) {
+    /// Takes note of the CSeq that a side has come to: a BYE of our own in its name has to be above. And of its new Contact (RFC
+    /// 3261 12.2).
+    pub(crate) fn note_request(&mut self, key: Key<Call>, m: Message<'_>) {
         let (Some(call), Ok(cseq)) = (self.calls.get_mut(key), m.cseq()) else {
             return;
         };
@@ -180,6 +188,9 @@ impl Switch {
             &mut call.dialogs[place].callee
         };
         party.cseq = party.cseq.max(cseq.number);
+        if let (Method::Invite | Method::Update, Some(contact)) = (m.method(), contact_of(m)) {
+            party.target = contact.into();
+        }
     }
 
     /// A response to the INVITE that sets the call up went back to the caller: takes note of what it says.
@@ -202,42 +213,42 @@ impl Switch {
             .branches
             .get(usize::from(position))
             .and_then(|branch| branch.media);
-        let Some(call) = self.calls.get_mut(call) else {
+        let (key, secret) = (call, &self.shared.secret);
+        let Some(call) = self.calls.get_mut(key) else {
             return;
         };
-        let Some(tag) = m.to().ok().and_then(|to| to.tag()) else {
+        if m.status() >= 180 && call.state == CallState::Calling {
+            call.state = CallState::Ringing;
+            call.ringing = (m.status() < 200).then_some(at);
+        }
+        let tag = to_tag(m);
+        let known = call.dialogs.iter().position(|dialog| &*dialog.callee.tag == tag);
+        if m.status() < 200 && (known.is_some() || tag.is_empty() || call.dialogs.len() >= MAX_EARLY_DIALOGS)
+        {
             return;
-        };
-        let place = call
-            .dialogs
-            .iter()
-            .position(|dialog| &*dialog.callee.tag == tag)
-            .unwrap_or_else(|| {
-                call.dialogs.push(Dialog {
-                    callee: Party {
-                        flow: Some(*flow),
-                        tag: tag.into(),
-                        ..Party::default()
-                    },
-                    media,
-                });
-                call.dialogs.len() - 1
+        }
+        let place = known.unwrap_or_else(|| {
+            call.dialogs.push(Dialog {
+                callee: Party {
+                    flow: Some(*flow),
+                    tag: tag.into(),
+                    ..Party::default()
+                },
+                media,
             });
-        match m.status() {
-            180..200 if call.state == CallState::Calling => {
-                call.state = CallState::Ringing;
-                call.ringing = Some(at);
-            }
-            200..300 if call.confirmed.is_none() => {
-                call.confirmed = Some(place);
-                call.answered = Some(at);
-                call.state = CallState::Talking;
-                let callee = &mut call.dialogs[place].callee;
-                callee.address = header_text(m, HeaderId::To);
-                callee.target = contact_of(m);
-                callee.routes = joined_routes(m, true);
-            }
-            _ => {}
+            call.dialogs.len() - 1
+        });
+        if m.status() >= 200 && call.confirmed.is_none() {
+            call.confirmed = Some(place);
+            call.answered = Some(at);
+            call.state = CallState::Talking;
+            let longest = self.shared.config.longest_call;
+            call.longest = Some(self.timers.schedule(now, now + longest, TimerKey::Longest(key)));
+            let callee = &mut call.dialogs[place].callee;
+            callee.flow = Some(*flow);
+            callee.address = header_text(m, HeaderId::To);
+            callee.target = callee_target(m);
+            callee.routes = routes_to_callee(m, |token| token.call == key.to_u64(), secret);
         }
     }
 
@@ -294,14 +305,17 @@ impl Switch {
             return;
         }
         call.state = CallState::Ending;
-        let mut streams = 0;
+        let mut streams = SmallVec::new();
         if let Some(session) = &mut call.session {
             session.end(&mut *self.ports);
             while let Some(command) = session.poll_command() {
-                streams += usize::from(matches!(command, media::Command::Close { .. }));
+                if let media::Command::Close { stream } = command {
+                    streams.push(stream);
+                }
                 self.events.push_back(Event::Media(command));
             }
         }
+        let nothing_to_wait_for = streams.is_empty();
         let timer = self
             .timers
             .schedule(now, now + self.shared.config.record_wait, TimerKey::Ending(key));
@@ -314,7 +328,7 @@ impl Switch {
             held: SmallVec::new(),
             timer,
         });
-        if streams == 0 {
+        if nothing_to_wait_for {
             self.write_record(now, key);
         }
     }
@@ -336,8 +350,9 @@ impl Switch {
         }
         if let media::Report::Ended { .. } = report {
             if let Some(ending) = &mut call.ending {
-                ending.streams = ending.streams.saturating_sub(1);
-                if ending.streams == 0 {
+                let before = ending.streams.len();
+                ending.streams.retain(|stream| *stream != report.stream());
+                if before > 0 && ending.streams.is_empty() {
                     self.write_record(now, key);
                 }
             }
@@ -355,6 +370,9 @@ impl Switch {
         let Some(call) = self.calls.remove(key) else {
             return;
         };
+        if let Some(timer) = call.longest {
+            self.timers.cancel(timer);
+        }
         if let Some(ending) = call.ending {
             self.timers.cancel(ending.timer);
             for (server, status, bytes) in ending.held {
@@ -370,7 +388,7 @@ impl Switch {
             .calls
             .get(key)
             .and_then(|call| call.ending.as_ref())
-            .is_some_and(|e| e.streams > 0);
+            .is_some_and(|ending| !ending.streams.is_empty());
         if waits_for_media {
             self.write_record(now, key);
         }
@@ -398,7 +416,7 @@ impl Switch {
         };
         let (from_caller, from_callee) = call.traffic(&clock);
         let Some(ending) = &mut call.ending else { return };
-        ending.streams = 0;
+        ending.streams.clear();
         let record = CallRecord {
             // Milliseconds, worker, and a counter against calls of the same moment: 41 + 8 + 14 bits.
             id: call.started << 22 | u64::from(self.worker) << 14 | number & 0x3fff,
@@ -460,27 +478,33 @@ fn header_text(m: Message<'_>, id: HeaderId) -> Box<str> {
 }
 
 /// The URI of the Contact: where requests inside the dialog go.
-fn contact_of(m: Message<'_>) -> Box<str> {
+fn contact_of(m: Message<'_>) -> Option<&str> {
     match m.contacts() {
-        Ok(Contacts::List(mut list)) => list
-            .next()
-            .and_then(Result::ok)
-            .map(|contact| contact.uri.into())
-            .unwrap_or_default(),
-        _ => Box::default(),
+        Ok(Contacts::List(mut list)) => Some(list.next()?.ok()?.uri),
+        _ => None,
     }
 }
 
-/// The route set between us and the sender of a message, as Route values: what its Record-Route holds beyond our own, in order
-/// towards the caller (`reversed` false), or from the response of a callee.
-fn joined_routes(m: Message<'_>, reversed: bool) -> Box<str> {
-    let ours = |value: &&str| memchr::memmem::find(value.as_bytes(), b";tz=").is_some();
-    let mut values: SmallVec<[&str; 4]> = m.values(HeaderId::RecordRoute).collect();
-    if reversed {
-        // A response has the whole set, ours somewhere in it; what is above was put there behind us.
-        let end = values.iter().position(ours).unwrap_or(values.len());
-        values.truncate(end);
-        values.reverse();
-    }
+/// Where requests to the sender of a 2xx go: its Contact, or what it was called by where it names none.
+fn callee_target(m: Message<'_>) -> Box<str> {
+    let to = || m.to().ok().map(|to| to.uri);
+    contact_of(m).or_else(to).unwrap_or_default().into()
+}
+
+/// The route set between us and the sender of a 2xx: what stands above our own Record-Route was put there behind us.
+fn routes_to_callee(m: Message<'_>, is_ours: impl Fn(&Token) -> bool, secret: &[u8; 16]) -> Box<str> {
+    let mut values: SmallVec<[&str; 4]> = m
+        .values(HeaderId::RecordRoute)
+        .take_while(|value| !token_in(value, secret).is_some_and(|token| is_ours(&token)))
+        .collect();
+    values.reverse();
+    joined(values)
+}
+
+fn joined<'a>(values: impl IntoIterator<Item = &'a str>) -> Box<str> {
+    let values: SmallVec<[&str; 4]> = values.into_iter().collect();
     values.join(", ").into()
 }
+
+/// Early dialogs of a call that are remembered: each telephone that rings makes one.
+const MAX_EARLY_DIALOGS: usize = 64;

@@ -25,6 +25,9 @@ pub struct Config {
     pub max_calls: usize,
     /// Transactions that one worker holds; more are refused with 503.
     pub max_transactions: usize,
+    /// How long a call may last; then it is ended on both sides. The media relay notices much sooner when nobody is there any more,
+    /// but a call whose media do not go through it would be kept for ever if no BYE came.
+    pub longest_call: Duration,
     /// How long a lookup in the DNS may take before the target counts as unreachable.
     pub dns_timeout: Duration,
     /// How long the final answer of a BYE is held for the call record to be stored.
@@ -53,6 +56,7 @@ impl Default for Config {
             max_targets: 32,
             max_calls: 100_000,
             max_transactions: 500_000,
+            longest_call: Duration::from_secs(24 * 3600),
             dns_timeout: Duration::from_secs(5),
             record_wait: Duration::from_millis(500),
             outbound: Vec::new(),

@@ -69,6 +69,10 @@ pub(crate) struct Branch {
     pub(crate) state: BranchState,
     /// The addresses that are left to try (RFC 3263).
     pub(crate) resolution: Option<Box<sip::resolve::Resolution>>,
+    /// The address in use, where it came from `resolution`.
+    pub(crate) address: Option<sip::resolve::Target>,
+    /// What the address before ended in.
+    pub(crate) last: Option<u16>,
     /// Branch of the call's media session.
     pub(crate) media: Option<media::Branch>,
 }

@@ -176,7 +176,9 @@ impl Switch {
             Some(_) if best.status == 503 => self.respond_ourselves(now, key, 500),
             None if best.status == 503 => self.respond_ourselves(now, key, 480),
             Some(mut bytes) => {
-                insert_lines(&mut bytes, &best.challenges);
+                if matches!(best.status, 401 | 407) {
+                    insert_lines(&mut bytes, &best.challenges);
+                }
                 let by = if best.status == 487 {
                     EndedBy::Caller
                 } else {

@@ -2,9 +2,9 @@
 //! a flow, and one that fails is followed by the next.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sip::resolve::{Answer, Next, Reach, Resolution, Target};
+use sip::resolve::{Answer, Next, Reach, Resolution};
 use sip::{Flow, Message, Transport, Uri};
 use smallvec::SmallVec;
 
@@ -53,15 +53,15 @@ impl Switch {
                 with_branch(&mut self.contexts, key, position, |branch| {
                     branch.resolution = Some(Box::new(resolution))
                 });
-                self.advance(now, key, position, None);
+                self.advance(now, key, position);
             }
             Err(status) => self.branch_done(key, position, status),
         }
     }
 
     /// Takes the next step of a branch's resolution: sends to the next address, asks the next questions, or gives up: with the
-    /// status that the `last` address ended in, if there was one.
-    fn advance(&mut self, now: Instant, key: Key<Context>, position: u8, last: Option<u16>) {
+    /// status that the last address ended in, if there was one.
+    fn advance(&mut self, now: Instant, key: Key<Context>, position: u8) {
         let failed = &self.failed_targets;
         let Some(context) = self.contexts.get_mut(key) else {
             return;
@@ -75,8 +75,10 @@ impl Switch {
         };
         match resolution.next_target(|target| failed.contains(now, target)) {
             Next::Target(target) => {
+                branch.address = Some(target);
                 let Some(flow) = self.flow_to(target.transport, target.address, &inward) else {
-                    return self.branch_done(key, position, 503);
+                    // We have the transport and the family, but not together.
+                    return self.advance(now, key, position);
                 };
                 // Taken out for the while: sending does not need the context's copy.
                 let Some(request) = self
@@ -112,7 +114,10 @@ impl Switch {
                     self.events.push_back(Event::Dns { id, query });
                 }
             }
-            Next::Exhausted(error) => self.branch_done(key, position, last.unwrap_or(error.status())),
+            Next::Exhausted(error) => {
+                let status = branch.last.unwrap_or(error.status());
+                self.branch_done(key, position, status);
+            }
         }
     }
 
@@ -130,19 +135,21 @@ impl Switch {
             }
         });
         if waits {
-            self.advance(now, lookup.context, lookup.position, None);
+            self.advance(now, lookup.context, lookup.position);
             self.conclude(now, lookup.context);
         }
         self.settle(now);
     }
 
-    /// The address in use has failed: notes it, and sends to the next one of the target, if there is one and nobody cancelled.
+    /// The address in use has failed: notes it for as long as it wants to be left alone, and sends to the next one of the target,
+    /// if there is one and nobody cancelled.
     pub(crate) fn try_next_address(
         &mut self,
         now: Instant,
         key: Key<Context>,
         position: u8,
         status: u16,
+        retry_after: Option<Duration>,
     ) -> bool {
         let Some(context) = self.contexts.get_mut(key) else {
             return false;
@@ -154,22 +161,13 @@ impl Switch {
         if cancelled || branch.resolution.is_none() {
             return false;
         }
-        if let Some(flow) = branch
-            .client
-            .take()
-            .and_then(|client| self.transactions.client_flow(client))
-        {
-            self.failed_targets.insert(
-                now,
-                Target {
-                    transport: flow.transport,
-                    address: flow.remote,
-                },
-                None,
-            );
+        if let Some(address) = branch.address.take() {
+            self.failed_targets.insert(now, address, retry_after);
         }
+        branch.client = None;
+        branch.last = Some(status);
         branch.state = crate::context::BranchState::Resolving;
-        self.advance(now, key, position, Some(status));
+        self.advance(now, key, position);
         // `advance` has ended the branch when there was nothing left.
         true
     }

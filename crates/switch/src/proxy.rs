@@ -6,7 +6,7 @@
 //! changed on its way is in [`forward`](crate::forward), how the next hop is found in [`next_hop`](crate::next_hop). Timer C is
 //! kept by the transactions.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sip::transaction::{ClientKey, NewRequest, ServerKey, TransactionEvent};
 use sip::{Flow, HeaderId, Message, MessageBuf, Method, Response};
@@ -88,7 +88,7 @@ impl Switch {
             _ => {}
         }
         if let Some(call) = call {
-            self.note_cseq(call, m);
+            self.note_request(call, m);
         }
         self.launch_all(now, key, m, route);
     }
@@ -168,6 +168,8 @@ impl Switch {
             client: None,
             state,
             resolution: None,
+            address: None,
+            last: None,
             media: None,
         });
         match context.targets[usize::from(position)].flow {
@@ -209,7 +211,7 @@ impl Switch {
                 }
             }
             200..300 => self.success(now, key, position, flow, m),
-            503 if self.try_next_address(now, key, position, 503) => {}
+            503 if self.try_next_address(now, key, position, 503, retry_after(m)) => {}
             _ => self.failure(now, key, position, m),
         }
         self.conclude(now, key);
@@ -267,7 +269,7 @@ impl Switch {
 
     /// A branch ends without a response of its own, as if it had been `status`.
     pub(crate) fn branch_done(&mut self, key: Key<Context>, position: u8, status: u16) {
-        self.media_branch_failed(key, position);
+        self.media_of_silence(key, position);
         let Some(context) = self.contexts.get_mut(key) else {
             return;
         };
@@ -312,7 +314,7 @@ impl Switch {
             .and_then(|context| context.branches.get(usize::from(position)));
         let current = branch.is_some_and(|b| b.client == Some(client) && b.state != BranchState::Done);
         if current {
-            if !self.try_next_address(now, key, position, status) {
+            if !self.try_next_address(now, key, position, status, None) {
                 self.branch_done(key, position, status);
             }
             self.conclude(now, key);
@@ -366,7 +368,8 @@ impl Switch {
     }
 
     /// Cancels the branches that are still open, except one. Where nothing was heard yet, the transaction holds the CANCEL back
-    /// until the phone answers, and the caller need not wait for that.
+    /// until the phone answers, and the caller need not wait for that; but inside a dialog he does, since a 2xx that crosses
+    /// cannot be undone by hanging up.
     fn cancel_others(&mut self, now: Instant, key: Key<Context>, except: Option<u8>, reason: &str) {
         let Some(context) = self.contexts.get_mut(key) else {
             return;
@@ -384,8 +387,10 @@ impl Switch {
                 self.transactions
                     .cancel(now, client, Some(reason), &mut self.outbox);
             }
-            if branch.state != BranchState::Proceeding {
-                silent.push(position);
+            match branch.state {
+                BranchState::Resolving => silent.push(position),
+                BranchState::Calling if context.initial => silent.push(position),
+                _ => {}
             }
         }
         for position in silent {
@@ -402,6 +407,11 @@ impl Switch {
                 .header(HeaderId::RetryAfter, RETRY_AFTER),
         );
     }
+}
+
+fn retry_after(m: Message<'_>) -> Option<Duration> {
+    let seconds = m.retry_after().ok().flatten()?;
+    Some(Duration::from_secs(seconds.into()))
 }
 
 /// The owner of a branch's client transaction.

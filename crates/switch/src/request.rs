@@ -81,12 +81,13 @@ impl Switch {
                 .header(HeaderId::Unsupported, &unsupported);
             return self.answer(flow, response);
         }
-        if let Some(token) = route.token {
-            return self.in_dialog(now, flow, m, route, new, &token);
-        }
+        // Without a To tag it is no request inside a dialog, and a token saves nobody from saying who he is.
         if m.to().is_ok_and(|to| to.tag().is_some()) {
-            // A dialog that did not go through here, or whose Record-Route somebody took away or changed.
-            return self.answer(flow, Response::new(m, 481));
+            return match route.token {
+                Some(token) => self.in_dialog(now, flow, m, route, new, &token),
+                // A dialog that did not go through here, or whose Record-Route somebody took away or changed.
+                None => self.answer(flow, Response::new(m, 481)),
+            };
         }
         match m.method() {
             Method::Register if route.next.is_none() && self.names_us(m) => self.register(now, flow, m),
@@ -300,7 +301,7 @@ fn has_been_here(m: Message<'_>) -> bool {
 
 /// The side of a dialog that a request goes to: the caller's From tag says which one it comes from.
 pub(crate) fn other_side(m: Message<'_>, token: &Token) -> Leg {
-    let from_caller = m.from().ok().and_then(|from| from.tag().map(tag_hash)) == Some(token.caller_tag);
+    let from_caller = m.from().ok().and_then(|from| from.tag()).map_or(0, tag_hash) == token.caller_tag;
     if from_caller { token.callee } else { token.caller }
 }
 

@@ -76,6 +76,8 @@ pub(crate) enum TimerKey {
     Lookup(DnsId),
     /// A call's end waited long enough for the relay's counters and the store.
     Ending(Key<Call>),
+    /// A call lasts too long.
+    Longest(Key<Call>),
 }
 
 /// A question to the DNS that is open.
@@ -260,6 +262,7 @@ impl Switch {
             match timer {
                 TimerKey::Lookup(id) => self.handle_dns(now, id, sip::resolve::Answer::Failed),
                 TimerKey::Ending(call) => self.ending_timeout(now, call),
+                TimerKey::Longest(call) => self.hang_up_both(now, call, "longest duration of a call reached"),
             }
         }
         let removed = self.registrar.handle_timeout(now, self.clock.unix(now)).collect();

@@ -29,7 +29,7 @@ pub struct Token {
     /// Slot and generation of the call in that worker, zero where there is none.
     pub call: u64,
     /// Hash of the caller's From tag: it tells which way a request goes.
-    pub caller_tag: u16,
+    pub caller_tag: u32,
     /// The caller's side.
     pub caller: Leg,
     /// The callee's side.
@@ -47,10 +47,10 @@ pub struct Leg {
 }
 
 /// Hash of a tag as kept in a [`Token`].
-pub fn tag_hash(tag: &str) -> u16 {
+pub fn tag_hash(tag: &str) -> u32 {
     let mut hasher = SipHasher13::new();
     hasher.write(tag.as_bytes());
-    hasher.finish() as u16
+    hasher.finish() as u32
 }
 
 impl Token {
@@ -65,7 +65,7 @@ impl Token {
         let mac = mac(secret, raw.bytes());
         raw.put(&mac);
         let mut text = [0u8; MAX_TEXT];
-        // `Raw` holds at most 118 bytes, which is below what MAX_TEXT takes in base64.
+        // `Raw` holds at most 112 bytes, which is below what MAX_TEXT takes in base64.
         if let Ok(length) = URL_SAFE_NO_PAD.encode_slice(raw.bytes(), &mut text) {
             out.extend_from_slice(&text[..length]);
         }
@@ -90,7 +90,7 @@ impl Token {
         let token = Token {
             worker,
             call: u64::from_be_bytes(reader.take()?),
-            caller_tag: u16::from_be_bytes(reader.take()?),
+            caller_tag: u32::from_be_bytes(reader.take()?),
             caller: reader.leg()?,
             callee: reader.leg()?,
         };

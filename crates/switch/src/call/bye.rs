@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sip::{Flow, HeaderId, Message, Method};
 
-use super::{Call, Party, contact_of, joined_routes};
+use super::{Call, Party, callee_target, routes_to_callee};
 use crate::arena::Key;
 use crate::record::EndedBy;
 use crate::switch::Switch;
@@ -50,8 +50,8 @@ impl Switch {
             return;
         };
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        let target = contact_of(response);
-        let routes = joined_routes(response, true);
+        let target = callee_target(response);
+        let routes = routes_to_callee(response, |_| true, &self.shared.secret);
         for (method, number) in [
             (Method::Ack, cseq.number),
             (Method::Bye, cseq.number.saturating_add(1)),

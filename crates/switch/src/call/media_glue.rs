@@ -4,10 +4,9 @@
 use media::Branch as MediaBranch;
 use media::negotiation::{Carrier, Error, Party, Rewritten, Role, Session, Transaction};
 use media::{Command, SessionId};
-use sip::headers::Contacts;
 use sip::{Flow, Message, Method, Transport};
 
-use super::Call;
+use super::{Call, contact_of};
 use crate::arena::Key;
 use crate::context::Context;
 use crate::event::Event;
@@ -75,7 +74,7 @@ impl Switch {
         let session = state.session.get_or_insert_with(|| {
             let caller = Party {
                 signalling: inward.remote.ip(),
-                claimed: contact_uri(m).and_then(|uri| claimed_address(uri, &inward)),
+                claimed: contact_of(m).and_then(|uri| claimed_address(uri, &inward)),
             };
             Box::new(Session::new(SessionId(call.to_u64()), policy, caller))
         });
@@ -125,8 +124,7 @@ impl Switch {
             Role::Callee
         } else {
             // Responses carry the requester in From.
-            let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
-            if from_caller { Role::Callee } else { Role::Caller }
+            call.sender_of(m).other()
         };
         let (initial, status) = (context.initial, m.status());
         let Some(carrier) = response_carrier(m.method(), status) else {
@@ -188,28 +186,52 @@ impl Switch {
         if context.initial {
             return self.media_branch_failed(key, position);
         }
+        let Some(call) = context.call.and_then(|call| self.calls.get(call)) else {
+            return;
+        };
+        self.media_withdrawn(key, position, transaction_of(m.method()), call.sender_of(m));
+    }
+
+    /// A branch ended without a response.
+    pub(crate) fn media_of_silence(&mut self, key: Key<Context>, position: u8) {
+        let Some(context) = self.contexts.get(key) else {
+            return;
+        };
+        if context.initial {
+            return self.media_branch_failed(key, position);
+        }
+        let Some(call) = context.call.and_then(|call| self.calls.get(call)) else {
+            return;
+        };
+        let Some(request) = self.transactions.request(context.server) else {
+            return;
+        };
+        let (transaction, sender) = (transaction_of(request.method()), call.sender_of(request));
+        self.media_withdrawn(key, position, transaction, sender);
+    }
+
+    /// An offer inside a dialog led to nothing.
+    fn media_withdrawn(
+        &mut self,
+        key: Key<Context>,
+        position: u8,
+        transaction: Option<Transaction>,
+        sender: Role,
+    ) {
+        let Some(context) = self.contexts.get(key) else {
+            return;
+        };
         let media = context
             .branches
             .get(usize::from(position))
             .and_then(|branch| branch.media);
-        let (Some(call_key), Some(media)) = (context.call, media) else {
+        let (Some(call), Some(media), Some(transaction)) = (context.call, media, transaction) else {
             return;
         };
-        let transaction = match m.method() {
-            Method::Invite => Transaction::Invite,
-            Method::Prack => Transaction::Prack,
-            Method::Update => Transaction::Update,
-            _ => return,
-        };
-        let Some(call) = self.calls.get_mut(call_key) else {
-            return;
-        };
-        let from_caller = m.from().ok().and_then(|from| from.tag()) == Some(&*call.caller.tag);
-        if let Some(session) = &mut call.session {
-            let sender = if from_caller { Role::Caller } else { Role::Callee };
+        if let Some(session) = self.calls.get_mut(call).and_then(|call| call.session.as_mut()) {
             session.failed(media, sender, transaction, &mut *self.ports);
         }
-        self.media_commands(call_key);
+        self.media_commands(call);
     }
 
     /// Hands the session's orders on to the packet side.
@@ -271,19 +293,15 @@ impl Call {
     /// The media branch of a message inside a dialog, and who sent it.
     fn media_branch(&self, m: Message<'_>) -> Option<(MediaBranch, Role)> {
         let dialog = self.dialogs.get(self.dialog_of(m)?)?;
-        let from_caller = m.from().ok()?.tag()? == &*self.caller.tag;
-        Some((
-            dialog.media?,
-            if from_caller { Role::Caller } else { Role::Callee },
-        ))
+        Some((dialog.media?, self.sender_of(m)))
     }
-}
 
-/// The URI of a request's Contact.
-fn contact_uri(m: Message<'_>) -> Option<&str> {
-    match m.contacts() {
-        Ok(Contacts::List(mut list)) => Some(list.next()?.ok()?.uri),
-        _ => None,
+    /// Who sent a request inside a dialog, or the request of a response.
+    fn sender_of(&self, m: Message<'_>) -> Role {
+        match self.is_from_caller(m) {
+            true => Role::Caller,
+            false => Role::Callee,
+        }
     }
 }
 
@@ -293,6 +311,15 @@ fn claimed_address(uri: &str, flow: &Flow) -> Option<std::net::IpAddr> {
     let uri = sip::Uri::parse(uri).ok()?;
     let port = uri.port.unwrap_or(flow.transport.default_port());
     uri.host.ip().filter(|_| port == flow.remote.port())
+}
+
+fn transaction_of(method: Method<'_>) -> Option<Transaction> {
+    match method {
+        Method::Invite => Some(Transaction::Invite),
+        Method::Prack => Some(Transaction::Prack),
+        Method::Update => Some(Transaction::Update),
+        _ => None,
+    }
 }
 
 fn request_carrier(method: Method<'_>) -> Option<Carrier> {
