@@ -468,8 +468,10 @@ impl<'a> Message<'a> {
     where
         F: Fn(&'a str) -> Result<T, &'static str>,
     {
-        self.values(id)
-            .map(move |value| parse(value).map_err(|expected| HeaderError::malformed(id, expected, value)))
+        Parsed {
+            values: self.values(id),
+            parse: move |value| parse(value).map_err(|expected| HeaderError::malformed(id, expected, value)),
+        }
     }
 
     fn lines<T, F>(
@@ -539,6 +541,26 @@ impl<'a> Iterator for Values<'a> {
                 Err(_) => return Some(""),
             }
         }
+    }
+}
+
+/// Values that are parsed as they are asked for; those that are skipped are not.
+struct Parsed<'a, F> {
+    values: Values<'a>,
+    parse: F,
+}
+
+impl<'a, T, F: Fn(&'a str) -> T> Iterator for Parsed<'a, F> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.values.next().map(&self.parse)
+    }
+
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<T> {
+        self.values.nth(n).map(&self.parse)
     }
 }
 
