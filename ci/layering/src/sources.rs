@@ -1,6 +1,7 @@
 //! What the graph cannot show: each crate's `#![forbid(unsafe_code)]`, and calls of the standard library that reach the
 //! operating system from a protocol crate.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,17 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
             let Some(folder) = member.manifest_path.parent() else {
                 continue;
             };
-            for path in rust_files(&folder.join("src")) {
+            let files = rust_files(&folder.join("src"));
+            let only_tests = modules_for_tests(&files);
+            for path in files {
+                let within = path.strip_prefix(folder).unwrap_or(&path);
+                if within.components().any(|part| {
+                    only_tests
+                        .iter()
+                        .any(|module| is_module(part.as_os_str(), module))
+                }) {
+                    continue;
+                }
                 with_source(&path, &mut faults, |path, text| {
                     reaches_system(text).map(|word| {
                         format!(
@@ -36,6 +47,25 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
         }
     }
     faults
+}
+
+/// The names of the modules that exist only in tests: `#[cfg(test)]`, then `mod NAME;`.
+fn modules_for_tests(files: &[PathBuf]) -> Vec<String> {
+    let mut modules = Vec::new();
+    for text in files.iter().flat_map(fs::read_to_string) {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for pair in lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]") {
+            let name = pair[1].strip_suffix(';').and_then(|rest| rest.rsplit(' ').next());
+            modules.extend(name.filter(|_| pair[1].contains("mod ")).map(str::to_owned));
+        }
+    }
+    modules
+}
+
+/// `NAME.rs` or the folder `NAME`.
+fn is_module(part: &OsStr, module: &str) -> bool {
+    part.to_str()
+        .is_some_and(|part| part.strip_suffix(".rs").unwrap_or(part) == module)
 }
 
 fn with_source(path: &Path, faults: &mut Vec<String>, look: impl FnOnce(&Path, &str) -> Option<String>) {
@@ -71,10 +101,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     };
     let mut files = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {
-        let is_tests = path.file_stem().is_some_and(|stem| stem == "tests");
-        if path.is_dir() && !is_tests {
+        if path.is_dir() {
             files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_tests {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
@@ -133,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_root_without_the_attribute_is_reported_by_name() {
+    fn faults_are_reported_by_file_and_modules_for_tests_are_free() {
         let folder = std::env::temp_dir().join(format!("layering-{}", std::process::id()));
         fs::create_dir_all(folder.join("src")).expect("a temporary folder can be made");
         let root = folder.join("src/lib.rs");
