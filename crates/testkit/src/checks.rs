@@ -13,7 +13,7 @@ use sip::{Index, Message, Method};
 
 use crate::plan::{CallPlan, Callee, Weather};
 use crate::service::Load;
-use crate::world::{CallFacts, End, World, outcome_of};
+use crate::world::{CallFacts, CalleeFacts, End, World, outcome_of};
 
 /// How a call is expected to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +106,8 @@ impl World<'_> {
         };
         let stations = (0..self.stations.len()).filter(|number| self.plan.phones[*number].account == account);
         let stations: Vec<_> = stations.collect();
-        let ready = |number: &usize| self.stations[*number].registered_until.is_some() && self.is_free(*number);
+        let ready =
+            |number: &usize| self.stations[*number].registered_until.is_some() && self.is_free(*number);
         // With several telephones it depends on which of them are there and free.
         match stations[..] {
             [only] if only != plan.from && ready(&only) => outcome_of(plan.answering),
@@ -116,12 +117,26 @@ impl World<'_> {
 
     /// A request of a telephone came to its end.
     pub(crate) fn check_completed(&mut self, number: usize, method: &'static str, status: Option<u16>) {
-        let event = PhoneEvent::Completed { method, status };
-        if status.is_none() && self.plan.weather == Weather::Calm {
-            self.fault(format!("{}: {event:?} in calm weather", self.stations[number].name));
+        // Nobody keeps the way open to an unregistered telephone behind NAT.
+        let reachable =
+            self.stations[number].registered_until.is_some() || self.plan.phones[number].nat.is_none();
+        let calm = self.plan.weather == Weather::Calm;
+        if calm && reachable && matches!(status, None | Some(500..600)) {
+            let event = PhoneEvent::Completed { method, status };
+            self.fault(format!(
+                "{}: {event:?} in calm weather",
+                self.stations[number].name
+            ));
         }
-        if status == Some(500) {
-            self.fault(format!("{}: {event:?}", self.stations[number].name));
+    }
+
+    /// A re-INVITE of a telephone was answered for good.
+    pub(crate) fn check_renegotiated(&mut self, number: usize, status: u16) {
+        if status != 200 && self.plan.weather == Weather::Calm {
+            self.fault(format!(
+                "{}: a re-INVITE is answered {status}",
+                self.stations[number].name
+            ));
         }
     }
 
@@ -241,7 +256,9 @@ impl World<'_> {
             .iter()
             .any(|at| *at >= facts.started && *at < last + RECORD_WRITTEN);
         let refused = matches!(end.cause, EndCause::Failed(401 | 403 | 407 | 408 | 503));
-        let reached = facts.answered.is_some() || (self.plan.weather == Weather::Calm && !refused);
+        let calm = self.plan.weather == Weather::Calm;
+        let gave_up = end.cause == EndCause::Local;
+        let reached = facts.answered.is_some() || !facts.callees.is_empty() || (calm && !refused && !gave_up);
         match records.first() {
             None if reached && !crashed => Some(String::from("no record")),
             Some(record) if facts.answered.is_some() && record.answered.is_none() => {
@@ -252,12 +269,15 @@ impl World<'_> {
     }
 
     fn fault_of_media(&self, facts: &CallFacts, end: &End) -> Option<String> {
-        let long = facts.plan.talk >= LONG_ENOUGH;
+        let long = end.at.duration_since(facts.answered?) >= LONG_ENOUGH;
         if facts.plan.to == Callee::Echo {
             let silent = long && end.media.received * 10 < end.media.sent * 7;
             return silent.then(|| format!("the echo is not heard: {:?}", end.media));
         }
-        let callee = facts.callees.iter().find(|callee| callee.answered)?;
+        let spoke = |callee: &&CalleeFacts| callee.end.as_ref().is_some_and(|end| end.media.sent > 0);
+        let answered: Vec<_> = facts.callees.iter().filter(spoke).collect();
+        // Of two telephones that were picked up at the same moment one is heard, and which one is not known here.
+        let [callee] = answered[..] else { return None };
         let there = callee.end.as_ref()?;
         for (who, heard, said, ssrc) in [
             ("caller", &end.media, &there.media, callee.ssrc),

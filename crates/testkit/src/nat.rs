@@ -81,7 +81,11 @@ impl Nat {
         let (next_port, by_port) = (&mut self.next_port, &mut self.by_port);
         let mapping = self.mappings.entry(key).or_insert_with(|| {
             // Never the port of another mapping, nor one that was used a short while ago.
-            *next_port = if *next_port >= 60_000 { 20_000 } else { *next_port + 1 };
+            *next_port = if *next_port >= 60_000 {
+                20_000
+            } else {
+                *next_port + 1
+            };
             by_port.insert(*next_port, key);
             Mapping {
                 port: *next_port,

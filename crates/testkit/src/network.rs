@@ -148,10 +148,7 @@ impl Network {
     /// A datagram arrives: the host that gets it, and at which of its addresses.
     pub fn arrive(&mut self, now: Instant, datagram: &Datagram) -> Option<(HostId, SocketAddr)> {
         let destination = datagram.destination;
-        let behind = self
-            .nats
-            .iter()
-            .position(|nat| nat.public() == destination.ip());
+        let behind = self.nats.iter().position(|nat| nat.public() == destination.ip());
         let (place, nat) = match (datagram.inside, behind) {
             (Some(nat), _) => (destination, Some(nat)),
             (None, None) => (destination, None),

@@ -144,7 +144,12 @@ impl Plan {
             let shared = number > 0 && random.per_mille(250);
             let account = match shared {
                 true => self.phones[random.below(number as u64) as usize].account,
-                false => self.phones.iter().map(|phone| phone.account + 1).max().unwrap_or(0),
+                false => self
+                    .phones
+                    .iter()
+                    .map(|phone| phone.account + 1)
+                    .max()
+                    .unwrap_or(0),
             };
             let nat = match random.below(10) {
                 0..3 => None,
@@ -215,7 +220,7 @@ impl Plan {
             }
         }
         let length = self.length.as_millis() as u64;
-        for _ in 0..1 + random.below(6) {
+        for _ in 0..2 + random.below(8) {
             let call = self.call(random);
             let at = 3_000 + random.below(length - 3_000);
             self.steps.push((Duration::from_millis(at), Step::Call(call)));
@@ -239,15 +244,21 @@ impl Plan {
         if self.weather == Weather::Crashing {
             for _ in 0..1 + random.below(2) {
                 let down = Duration::from_millis(50 + random.below(5_000));
-                self.steps
-                    .push((self.moment(random, length), Step::Crash(down)));
+                self.steps.push((self.moment(random, length), Step::Crash(down)));
             }
         }
     }
 
     fn call(&self, random: &mut Random) -> CallPlan {
-        let from = random.below(self.phones.len() as u64) as usize;
-        let phone = random.below(self.phones.len() as u64) as usize;
+        let count = self.phones.len() as u64;
+        let from = random.below(count) as usize;
+        // Now and then somebody calls himself.
+        let distance = if random.per_mille(50) {
+            0
+        } else {
+            1 + random.below(count - 1)
+        };
+        let phone = (from + distance as usize) % self.phones.len();
         let to = match random.below(20) {
             0 => Callee::Nobody,
             1 => Callee::Unregistered,
@@ -261,20 +272,21 @@ impl Plan {
             2 => Answering::Ring,
             _ => Answering::Accept(after),
         };
+        let talk = Duration::from_millis(500 + random.below(12_000));
         CallPlan {
             from,
             to,
             late_offer: random.per_mille(100),
             answering,
-            patience: match random.below(4) {
+            patience: match random.below(8) {
                 // About when it is answered: a race.
                 0 => after + Duration::from_millis(random.below(300)),
                 1 => Duration::from_millis(random.below(3_000)),
                 _ => Duration::from_secs(60),
             },
-            talk: Duration::from_millis(500 + random.below(12_000)),
+            talk,
             callee_ends: random.per_mille(400),
-            hold: random.per_mille(200).then(|| random.per_mille(500)),
+            hold: (talk > HOLDING && random.per_mille(300)).then(|| random.per_mille(500)),
         }
     }
 
@@ -282,3 +294,6 @@ impl Plan {
         Duration::from_millis(random.below(limit))
     }
 }
+
+/// Talks that are long enough for holding and resuming.
+const HOLDING: Duration = Duration::from_secs(4);

@@ -1,6 +1,6 @@
 //! The relay of the simulated service: the real packet side ([`media::stream`]) behind ports that keep books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -77,6 +77,16 @@ pub struct Relay {
     streams: BTreeMap<(u8, StreamId), Stream>,
     places: BTreeMap<SocketAddr, (u8, StreamId, Side, Component)>,
     addresses: BTreeMap<PortId, SocketAddr>,
+    reports: VecDeque<(u8, Report)>,
+}
+
+/// A packet that goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Relayed {
+    /// From which port of the relay.
+    pub from: SocketAddr,
+    /// Where to.
+    pub to: SocketAddr,
 }
 
 impl Relay {
@@ -85,8 +95,8 @@ impl Relay {
         self.streams.len()
     }
 
-    /// A worker's order; what the stream reports.
-    pub fn carry_out(&mut self, now: Instant, worker: u8, command: Command) -> Vec<Report> {
+    /// A worker's order.
+    pub fn carry_out(&mut self, now: Instant, worker: u8, command: Command) {
         let id = command.stream();
         let key = (worker, id);
         let stream = self
@@ -101,54 +111,56 @@ impl Relay {
             self.places.insert(rtcp, (worker, id, side, Component::Rtcp));
             self.addresses.insert(leg.ports.id, rtp);
         }
-        let reports = std::iter::from_fn(|| stream.poll_report()).collect();
+        let reports = std::iter::from_fn(|| stream.poll_report());
+        self.reports.extend(reports.map(|report| (worker, report)));
         if stream.is_closed() {
             self.streams.remove(&key);
         }
-        reports
     }
 
-    /// A packet came to a port: where it goes on to, and from which port; and what is to be reported.
+    /// A packet came to a port: where it goes on to, if anywhere.
     pub fn handle_packet(
         &mut self,
         now: Instant,
         port: SocketAddr,
         source: SocketAddr,
         packet: &mut [u8],
-    ) -> (Option<(SocketAddr, SocketAddr)>, Option<(u8, Report)>) {
-        let Some(&(worker, id, side, component)) = self.places.get(&port) else {
-            return (None, None);
-        };
-        let Some(stream) = self.streams.get_mut(&(worker, id)) else {
-            return (None, None);
-        };
+    ) -> Option<Relayed> {
+        let &(worker, id, side, component) = self.places.get(&port)?;
+        let stream = self.streams.get_mut(&(worker, id))?;
         let action = stream.handle_packet(now, side, component, source, packet);
-        let report = stream.poll_report().map(|report| (worker, report));
+        self.reports
+            .extend(stream.poll_report().map(|report| (worker, report)));
         let Action::Forward {
             port,
             component,
-            destination,
+            destination: to,
             ..
         } = action
         else {
-            return (None, report);
+            return None;
         };
-        let from = self.addresses.get(&port).map(|rtp| match component {
-            Component::Rtp => *rtp,
+        let rtp = *self.addresses.get(&port)?;
+        let from = match component {
+            Component::Rtp => rtp,
             Component::Rtcp => SocketAddr::new(rtp.ip(), rtp.port() + 1),
-        });
-        (from.map(|from| (from, destination)), report)
+        };
+        Some(Relayed { from, to })
     }
 
     /// Looks for silence; to be called once a second.
-    pub fn tick(&mut self, now: Instant) -> Vec<(u8, Report)> {
-        let mut reports = Vec::new();
+    pub fn tick(&mut self, now: Instant) {
         for ((worker, _), stream) in &mut self.streams {
             if stream.poll_timeout().is_some_and(|at| at <= now) {
                 stream.handle_timeout(now);
-                reports.extend(stream.poll_report().map(|report| (*worker, report)));
+                self.reports
+                    .extend(stream.poll_report().map(|report| (*worker, report)));
             }
         }
-        reports
+    }
+
+    /// What the streams have to say, and to which worker.
+    pub fn poll_report(&mut self) -> Option<(u8, Report)> {
+        self.reports.pop_front()
     }
 }

@@ -125,12 +125,10 @@ impl Service {
         store: &mut Store,
     ) {
         if local.port() != SIP_PORT {
-            let (forward, report) = self.relay.handle_packet(now, local, source, bytes);
-            if let Some((from, to)) = forward {
-                self.sent.push((from, to, bytes.to_vec()));
+            if let Some(relayed) = self.relay.handle_packet(now, local, source, bytes) {
+                self.sent.push((relayed.from, relayed.to, bytes.to_vec()));
             }
-            self.report(now, report);
-            return;
+            return self.pass_reports(now);
         }
         // As the kernel spreads them: by addresses and ports.
         let mut hasher = DefaultHasher::new();
@@ -187,9 +185,8 @@ impl Service {
         }
         if self.tick <= now {
             self.tick = now + TICK;
-            for report in self.relay.tick(now) {
-                self.report(now, Some(report));
-            }
+            self.relay.tick(now);
+            self.pass_reports(now);
         }
     }
 
@@ -207,9 +204,8 @@ impl Service {
                 self.carry_out(now, worker, store);
             }
             Mail::Order { worker, command } => {
-                for report in self.relay.carry_out(now, worker, command) {
-                    self.report(now, Some((worker, report)));
-                }
+                self.relay.carry_out(now, worker, command);
+                self.pass_reports(now);
             }
             Mail::Report { worker, report } => {
                 let to = &mut self.workers[usize::from(worker)];
@@ -222,8 +218,8 @@ impl Service {
         }
     }
 
-    fn report(&mut self, now: Instant, report: Option<(u8, Report)>) {
-        if let Some((worker, report)) = report {
+    fn pass_reports(&mut self, now: Instant) {
+        while let Some((worker, report)) = self.relay.poll_report() {
             self.post(now, Mail::Report { worker, report });
         }
     }

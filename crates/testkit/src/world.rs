@@ -49,6 +49,9 @@ pub fn run(plan: &Plan, traced: bool) -> Outcome {
     // Twice: what was on its way the first time.
     world.run_until(world.now + Duration::from_secs(5));
     world.everybody_hangs_up();
+    for station in &mut world.stations {
+        station.phone.stop_registering();
+    }
     world.run_until(world.now + SETTLING);
     world.check_the_end();
     world.outcome()
@@ -244,13 +247,7 @@ impl<'p> World<'p> {
             workers: self.plan.workers,
             secret: self.secret,
         };
-        let service = Service::start(
-            self.now,
-            self.clock,
-            Arc::new(shared),
-            &SERVICE,
-            &mut self.random,
-        );
+        let service = Service::start(self.now, self.clock, Arc::new(shared), &SERVICE, &mut self.random);
         self.service = Some(service);
     }
 
@@ -360,6 +357,17 @@ impl<'p> World<'p> {
 
     fn call(&mut self, plan: CallPlan) {
         let expected = self.expect(&plan);
+        // Who calls is busy for those whose calls are on their way to him, and of two calls on their way one comes first.
+        let own = Callee::Account(self.plan.phones[plan.from].account);
+        for call in &mut self.calls {
+            let on_its_way = call.callees.is_empty() && call.end.is_none();
+            if on_its_way && (call.plan.to == own || call.plan.to == plan.to) {
+                call.expected = match call.plan.to {
+                    Callee::Account(_) => Expected::Anything,
+                    _ => call.expected,
+                };
+            }
+        }
         if let Callee::Account(account) = plan.to {
             for number in 0..self.stations.len() {
                 if self.plan.phones[number].account == account && self.is_free(number) {
@@ -428,10 +436,7 @@ impl<'p> World<'p> {
 
     fn hold(&mut self, call: usize, hold: bool) {
         let facts = &mut self.calls[call];
-        let callee = facts
-            .callees
-            .iter()
-            .find(|callee| callee.answered && callee.end.is_none());
+        let callee = facts.callees.iter().find(|callee| callee.answered);
         let (station, key) = match (facts.plan.hold, callee) {
             (Some(false), Some(callee)) => (callee.station, callee.key),
             _ => (facts.plan.from, facts.key),
@@ -478,7 +483,13 @@ impl<'p> World<'p> {
                 .handle_media(place, source, &datagram.bytes);
             return self.pump_phone(number);
         }
-        self.note(|world| format!("    {} <- {}", world.stations[number].name, summary(&datagram.bytes)));
+        self.note(|world| {
+            format!(
+                "    {} <- {}",
+                world.stations[number].name,
+                summary(&datagram.bytes)
+            )
+        });
         let fault = self.stations[number].conversations.received(&datagram.bytes);
         if let Some(fault) = fault {
             self.fault(format!("{}: {fault}", self.stations[number].name));
@@ -548,13 +559,18 @@ impl<'p> World<'p> {
                     self.stations[number].name
                 ));
             }
+            PhoneEvent::Renegotiated { status, .. } => self.check_renegotiated(number, status),
             PhoneEvent::Incoming { call } => self.incoming(number, call),
-            PhoneEvent::Answered { call } => {
-                if let Some(call) = call_of(self, call) {
-                    self.answered(number, call);
+            PhoneEvent::Answered { call: key } => {
+                if let Some(call) = call_of(self, key) {
+                    self.answered(number, key, call);
                 }
             }
-            PhoneEvent::Ended { call: key, cause, media } => {
+            PhoneEvent::Ended {
+                call: key,
+                cause,
+                media,
+            } => {
                 let Some(call) = call_of(self, key) else { return };
                 let end = End {
                     at: self.now,
@@ -594,20 +610,12 @@ impl<'p> World<'p> {
         });
     }
 
-    fn answered(&mut self, number: usize, call: usize) {
+    fn answered(&mut self, number: usize, key: CallKey, call: usize) {
         let now = self.now;
         let facts = &mut self.calls[call];
-        if facts.plan.from != number {
-            let callee = facts
-                .callees
-                .iter_mut()
-                .find(|callee| callee.station == number && callee.end.is_none());
-            if let Some(callee) = callee {
-                callee.answered = true;
-            }
-            return;
-        }
-        if facts.answered.is_some() {
+        let mut callees = facts.callees.iter_mut();
+        if let Some(callee) = callees.find(|callee| callee.station == number && callee.key == key) {
+            callee.answered = true;
             return;
         }
         facts.answered = Some(now);
@@ -656,9 +664,7 @@ impl<'p> World<'p> {
             .shared()
             .location
             .lookup(&station.aor, self.clock.unix(self.now));
-        bindings
-            .iter()
-            .any(|binding| binding.contact().contains(&local))
+        bindings.iter().any(|binding| binding.contact().contains(&local))
     }
 
     fn outcome(self) -> Outcome {

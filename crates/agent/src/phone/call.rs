@@ -233,7 +233,7 @@ impl Phone {
                 self.events.push_back(PhoneEvent::Ringing { call: key });
             }
             100..200 => {}
-            487 if call.closing => self.end(key, EndCause::Local),
+            _ if call.closing => self.end(key, EndCause::Local),
             status => self.end(key, EndCause::Failed(status)),
         }
     }

@@ -55,6 +55,14 @@ impl Phone {
         self.want(now, 0);
     }
 
+    /// Asks no more; what was registered stays so until it ends.
+    pub fn stop_registering(&mut self) {
+        self.registration.wanted = None;
+        if let Some(timer) = self.registration.timer.take() {
+            self.timers.cancel(timer);
+        }
+    }
+
     fn want(&mut self, now: Instant, expires: u32) {
         self.registration.wanted = Some(expires);
         if self.registration.under_way {
@@ -185,14 +193,20 @@ impl Phone {
             // A 200 that does not list the contact (10.3 step 8) is none.
             return self.registration_failed(now, 500);
         };
+        self.events.push_back(PhoneEvent::Registered { expires });
+        if self.registration.wanted.is_none() {
+            return;
+        }
         let refresh = Duration::from_secs(u64::from(expires) * 3 / 4);
         self.registration.timer = Some(self.timers.schedule(now, now + refresh, Timer::Register));
-        self.events.push_back(PhoneEvent::Registered { expires });
     }
 
     pub(super) fn registration_failed(&mut self, now: Instant, status: u16) {
         self.registration.under_way = false;
         self.events.push_back(PhoneEvent::RegistrationFailed { status });
+        if self.registration.wanted.is_none() {
+            return;
+        }
         self.registration.timer = Some(
             self.timers
                 .schedule(now, now + self.config.retry, Timer::Register),
