@@ -76,8 +76,12 @@ impl Switch {
         match resolution.next_target(|target| failed.contains(now, target)) {
             Next::Target(target) => {
                 branch.address = Some(target);
+                let last = branch.last;
                 let Some(flow) = self.flow_to(target.transport, target.address, &inward) else {
                     // We have the transport and the family, but not together.
+                    with_branch(&mut self.contexts, key, position, |branch| {
+                        branch.last = last.or(Some(480));
+                    });
                     return self.advance(now, key, position);
                 };
                 // Taken out for the while: sending does not need the context's copy.

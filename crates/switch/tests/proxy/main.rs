@@ -4,6 +4,7 @@
 //! of one area each. Everything goes through the public interface of [`switch::Switch`], as text.
 
 mod calls;
+mod chance;
 mod forwarding;
 mod in_dialog;
 mod media;

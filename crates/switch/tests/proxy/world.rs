@@ -56,7 +56,6 @@ pub(crate) struct World {
 pub(crate) struct Book {
     next: u32,
     pub(crate) taken: BTreeSet<PortId>,
-    pub(crate) given: usize,
     pub(crate) limit: Option<usize>,
 }
 
@@ -71,7 +70,6 @@ impl RelayPorts for Pool {
         let id = PortId(book.next);
         let port = 30_000 + 2 * (book.next % 10_000) as u16;
         book.next += 1;
-        book.given += 1;
         book.taken.insert(id);
         let ip = match family {
             AddressFamily::V4 => "203.0.113.10",
