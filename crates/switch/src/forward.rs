@@ -174,7 +174,6 @@ impl Switch {
         match best.bytes {
             // A 503 would make the caller's side avoid this service as a whole (RFC 3261 16.7 step 6).
             Some(_) if best.status == 503 => self.respond_ourselves(now, key, 500),
-            None if best.status == 503 => self.respond_ourselves(now, key, 480),
             Some(mut bytes) => {
                 if matches!(best.status, 401 | 407) {
                     insert_lines(&mut bytes, &best.challenges);

@@ -286,7 +286,8 @@ impl Switch {
     pub(crate) fn transaction_event(&mut self, now: Instant, event: TransactionEvent) {
         match event {
             TransactionEvent::ClientTimeout { client, owner } => self.branch_failed(now, client, owner, 408),
-            TransactionEvent::ClientFailed { client, owner } => self.branch_failed(now, client, owner, 503),
+            // RFC 3261 16.9 says 503, which would make the caller avoid us; and it is the telephone that is out of reach.
+            TransactionEvent::ClientFailed { client, owner } => self.branch_failed(now, client, owner, 480),
             // The layer has answered 408 by itself, or nobody wants an answer any more.
             TransactionEvent::ServerExpired { owner, .. } => {
                 let key = Key::from_u64(owner);

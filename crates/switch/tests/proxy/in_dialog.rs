@@ -232,3 +232,61 @@ fn a_subscription_finds_its_way_back() {
     assert_eq!(world.request(&alice(), "NOTIFY").uri(), alice().contact);
     world.nothing();
 }
+
+#[test]
+fn a_re_invite_and_its_cancel_and_ack_come_to_the_same_worker() {
+    let mut world = World::with(2, |_| {});
+    world.register(&bob());
+    let (mut near, _, _) = call(&mut world, &alice(), &bob());
+    let text = near.next("INVITE", "", &sdp("10.0.0.1", 4000, ""));
+    world.say_to(1, &alice().flow, &text);
+    world.status(&alice(), 100);
+    let sent = world.request(&bob(), "INVITE");
+    world.say_to(1, &bob().flow, &reply(&sent, 180, "", "", ""));
+    world.status(&alice(), 180);
+    world.say_to(1, &alice().flow, &hop(&text, "CANCEL", ""));
+    world.status(&alice(), 200);
+    let cancel = world.request(&bob(), "CANCEL");
+    world.say_to(1, &bob().flow, &reply(&cancel, 200, "", "", ""));
+    world.say_to(1, &bob().flow, &reply(&sent, 487, "", "", ""));
+    world.request(&bob(), "ACK");
+    world.status(&alice(), 487);
+    world.say_to(1, &alice().flow, &hop(&text, "ACK", ""));
+    world.pass_s(3);
+    world.nothing();
+    world.say_to(1, &alice().flow, &near.next("BYE", "", ""));
+    world.request(&bob(), "BYE");
+    world.ends_empty();
+    assert_eq!(world.records.len(), 1);
+}
+
+#[test]
+fn a_strict_router_on_either_side_of_a_dialog_across_transports_is_repaired() {
+    let mut world = World::new();
+    let bob = tcp("bob", "192.0.2.20:40000", 7);
+    world.register(&bob);
+    let (near, _, _) = call(&mut world, &alice(), &bob);
+    let mut strict = near.clone();
+    strict.target = uri_of(&near.routes[0]);
+    strict.routes = vec![near.routes[1].clone(), format!("<{}>", near.target)];
+    world.say(&alice(), &strict.next("INFO", "", ""));
+    let sent = world.request(&bob, "INFO");
+    assert_eq!((sent.uri(), sent.flow), (bob.contact.as_str(), bob.flow));
+    assert!(!sent.has("Route"));
+}
+
+#[test]
+fn a_request_that_may_go_no_further_is_483_inside_a_dialog_too() {
+    let mut world = ready();
+    let (mut near, _, _) = call(&mut world, &alice(), &bob());
+    let text = near
+        .next("INFO", "", "")
+        .replace("Max-Forwards: 70", "Max-Forwards: 0");
+    world.say(&alice(), &text);
+    world.status(&alice(), 483);
+    let ack = near
+        .next("ACK", "", "")
+        .replace("Max-Forwards: 70", "Max-Forwards: 0");
+    world.say(&alice(), &ack);
+    world.nothing();
+}

@@ -495,3 +495,18 @@ fn a_provisional_response_to_a_request_other_than_invite_goes_no_further() {
     world.status(&alice(), 200);
     world.ends_empty();
 }
+
+#[test]
+fn a_telephone_that_is_out_of_reach_does_not_hide_what_another_one_says() {
+    for (status, told) in [(486, 486), (603, 603), (408, 480), (404, 480), (503, 480)] {
+        let (mut world, _, one, two) = forked();
+        let now = world.now;
+        world.switches[0].handle_flow_failed(now, &one.flow);
+        world.collect();
+        world.nothing();
+        world.say(&bob2(), &reply(&two, status, "c", "", ""));
+        world.request(&bob2(), "ACK");
+        world.status(&alice(), told);
+        world.ends_empty();
+    }
+}
