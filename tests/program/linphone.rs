@@ -59,7 +59,7 @@ impl Linphone {
         });
         assert!(
             registered.is_some(),
-            "linphone does not register\n{}",
+            "linphone does not register (it wants a default route to be on the network)\n{}",
             phone.process.log()
         );
         phone.read = phone.process.log().len();

@@ -81,7 +81,7 @@ fn address(number: u16, host: u8) -> Ipv4Addr {
 }
 
 const SITES: u16 = 160;
-const CLAIM_PORT: u16 = 9;
+const CLAIM_PORT: u16 = 4_999;
 const PHONES: u16 = 5;
 /// Below the ephemeral ports (32768), so that nobody gets these by chance.
 const PHONE_PORTS: u16 = 10_000;
