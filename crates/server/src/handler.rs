@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sip::Transport;
-use store::{Change, MediaPath, Store, WriterHandle};
+use store::{Change, Store, WriterHandle};
 use switch::directory::AddressOfRecord;
 use switch::{CallState, Shared};
 use tokio::sync::{mpsc, oneshot};
@@ -225,11 +225,7 @@ fn call_info(call: &switch::CallInfo) -> CallInfo {
         }
         .to_owned(),
         codec: call.codec.clone().unwrap_or_default(),
-        media: match (call.answered, call.relayed) {
-            (None, false) => MediaPath::None,
-            (_, true) => MediaPath::Relay,
-            (Some(_), false) => MediaPath::Direct,
-        },
+        media: storage::media_path(call.media),
         from_caller: storage::counters(&call.from_caller),
         from_callee: storage::counters(&call.from_callee),
     }

@@ -81,13 +81,19 @@ fn call_record(record: &CallRecord) -> Record {
         status: record.status,
         reason: record.reason.clone().unwrap_or_default(),
         codec: record.codec.clone().unwrap_or_default(),
-        media: match (record.answered, record.relayed) {
-            (None, _) => MediaPath::None,
-            (Some(_), true) => MediaPath::Relay,
-            (Some(_), false) => MediaPath::Direct,
-        },
+        media: media_path(record.media),
         from_caller: counters(&record.from_caller),
         from_callee: counters(&record.from_callee),
+    }
+}
+
+/// The way of the media, in the store's form.
+pub(crate) fn media_path(path: switch::MediaPath) -> MediaPath {
+    match path {
+        switch::MediaPath::None => MediaPath::None,
+        switch::MediaPath::Direct => MediaPath::Direct,
+        switch::MediaPath::Relay => MediaPath::Relay,
+        switch::MediaPath::Local => MediaPath::Local,
     }
 }
 

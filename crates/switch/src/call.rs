@@ -26,8 +26,9 @@ pub(crate) use media_glue::Body;
 
 use crate::arena::Key;
 use crate::context::Context;
+use crate::directory::Directory;
 use crate::event::{Change, Event};
-use crate::record::{CallInfo, CallRecord, CallState, EndedBy, Traffic};
+use crate::record::{CallInfo, CallRecord, CallState, EndedBy, MediaPath, Traffic};
 use crate::route::token_in;
 use crate::switch::{Clock, Switch, TimerKey, Waiting};
 use crate::token::Token;
@@ -51,7 +52,7 @@ pub(crate) struct Call {
     longest: Option<TimerId>,
     ending: Option<Ending>,
     codec: Option<Box<str>>,
-    relayed: bool,
+    path: MediaPath,
     traffic: SmallVec<[(StreamId, StreamCounters); 1]>,
 }
 
@@ -89,12 +90,14 @@ struct Ending {
 }
 
 impl Call {
-    pub(crate) fn new(m: Message<'_>, flow: &Flow, started: u64) -> Self {
+    pub(crate) fn new(m: Message<'_>, flow: &Flow, started: u64, directory: &Directory) -> Self {
         let from = m.from().ok();
         Call {
             call_id: m.call_id().unwrap_or_default().into(),
-            caller_address: from.map(|from| address_of(from.uri)).unwrap_or_default(),
-            callee_address: address_of(m.request_uri()),
+            caller_address: from
+                .map(|from| address_of(from.uri, directory))
+                .unwrap_or_default(),
+            callee_address: address_of(m.request_uri(), directory),
             caller: Party {
                 flow: Some(*flow),
                 address: header_text(m, HeaderId::From),
@@ -116,7 +119,7 @@ impl Call {
             longest: None,
             ending: None,
             codec: None,
-            relayed: false,
+            path: MediaPath::None,
             traffic: SmallVec::new(),
         }
     }
@@ -132,7 +135,7 @@ impl Call {
             answered: self.answered,
             state: self.state,
             codec: self.codec.as_deref().map(String::from),
-            relayed: self.relayed,
+            media: self.path,
             from_caller,
             from_callee,
         }
@@ -242,6 +245,9 @@ impl Switch {
             call.confirmed = Some(place);
             call.answered = Some(at);
             call.state = CallState::Talking;
+            if call.path == MediaPath::None {
+                call.path = MediaPath::Direct;
+            }
             let longest = self.shared.config.longest_call;
             call.longest = Some(self.timers.schedule(now, now + longest, TimerKey::Longest(key)));
             let callee = &mut call.dialogs[place].callee;
@@ -431,7 +437,7 @@ impl Switch {
             status: ending.status,
             reason: ending.reason.as_deref().map(String::from),
             codec: call.codec.as_deref().map(String::from),
-            relayed: call.relayed,
+            media: call.path,
             from_caller,
             from_callee,
         };
@@ -456,11 +462,15 @@ impl Traffic {
     }
 }
 
-/// `user@host` of a URI, or the URI as it is where it has no such parts.
-fn address_of(uri: &str) -> Box<str> {
-    match Uri::parse(uri) {
-        Ok(parsed) if parsed.is_sip() => parsed.aor().into(),
-        _ => uri.into(),
+/// The address-of-record that a URI names here, or its `user@host`, or the URI as it is where it has no such parts.
+fn address_of(uri: &str, directory: &Directory) -> Box<str> {
+    let Ok(parsed) = Uri::parse(uri) else {
+        return uri.into();
+    };
+    match directory.address_of_record(&parsed) {
+        Some(own) => own.as_str().into(),
+        None if parsed.is_sip() => parsed.aor().into(),
+        None => uri.into(),
     }
 }
 

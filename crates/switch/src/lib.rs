@@ -34,5 +34,5 @@ pub use config::Config;
 pub use directory::Directory;
 pub use event::{Change, DnsId, Event, Ticket};
 pub use location::Location;
-pub use record::{CallInfo, CallRecord, CallState, EndedBy, Traffic};
+pub use record::{CallInfo, CallRecord, CallState, EndedBy, MediaPath, Traffic};
 pub use switch::{Clock, Shared, Switch};

@@ -110,7 +110,12 @@ impl Switch {
         let context = self.contexts.get_mut(key)?;
         context.initial = true;
         if invite {
-            context.call = Some(self.calls.insert(Call::new(m, flow, self.clock.unix_ms(now))));
+            context.call = Some(self.calls.insert(Call::new(
+                m,
+                flow,
+                self.clock.unix_ms(now),
+                &self.shared.directory,
+            )));
             if !context.targets.is_empty() {
                 self.trying(now, server, m, flow);
             }

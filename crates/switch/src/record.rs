@@ -27,12 +27,26 @@ pub struct CallRecord {
     pub reason: Option<String>,
     /// Name of the first codec of the answer, if there was one.
     pub codec: Option<String>,
-    /// The media went through the relay.
-    pub relayed: bool,
+    /// Which way the media went.
+    pub media: MediaPath,
     /// What the relay counted from the caller.
     pub from_caller: Traffic,
     /// What the relay counted from the callee.
     pub from_callee: Traffic,
+}
+
+/// Which way the media of a call go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaPath {
+    /// There are none (yet).
+    #[default]
+    None,
+    /// Straight between the phones.
+    Direct,
+    /// Through the relay.
+    Relay,
+    /// To the user agent inside the service.
+    Local,
 }
 
 /// Who ended a call.
@@ -82,8 +96,8 @@ pub struct CallInfo {
     pub state: CallState,
     /// Name of the codec.
     pub codec: Option<String>,
-    /// The media goes through the relay.
-    pub relayed: bool,
+    /// Which way the media go.
+    pub media: MediaPath,
     /// Packets so far from the caller.
     pub from_caller: Traffic,
     /// Packets so far from the callee.

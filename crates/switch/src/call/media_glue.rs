@@ -11,6 +11,7 @@ use crate::arena::Key;
 use crate::context::Context;
 use crate::event::Event;
 use crate::proxy::with_branch;
+use crate::record::MediaPath;
 use crate::switch::Switch;
 use crate::token::Token;
 
@@ -68,6 +69,7 @@ impl Switch {
         };
         if out.transport == Transport::Local {
             // The built-in user agent has its own port at the relay.
+            state.path = MediaPath::Local;
             return Ok(Body::Unchanged);
         }
         let inward = context.flow;
@@ -242,7 +244,7 @@ impl Switch {
         let Some(session) = &mut call.session else { return };
         while let Some(command) = session.poll_command() {
             if let Command::Open { .. } = &command {
-                call.relayed = true;
+                call.path = MediaPath::Relay;
             }
             self.events.push_back(Event::Media(command));
         }

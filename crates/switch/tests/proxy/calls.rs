@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use media::Report;
-use switch::{CallState, EndedBy};
+use switch::{CallState, EndedBy, MediaPath};
 
 use crate::phone::*;
 use crate::world::*;
@@ -62,7 +62,10 @@ fn a_call_leaves_one_record_that_says_who_when_and_how() {
         (started, Some(ringing), Some(answered), ended)
     );
     assert_eq!((record.status, record.ended_by), (200, EndedBy::Caller));
-    assert_eq!((record.codec.as_deref(), record.relayed), (Some("PCMA"), true));
+    assert_eq!(
+        (record.codec.as_deref(), record.media),
+        (Some("PCMA"), MediaPath::Relay)
+    );
 }
 
 #[test]
