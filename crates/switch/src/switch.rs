@@ -2,7 +2,7 @@
 //!
 //! Call one of the `handle_…` methods with what happened, then send what [`Switch::outbox`] holds, in order, and clear it; then
 //! take [`Switch::poll_event`] until it is empty; then wait until [`Switch::poll_timeout`] and call [`Switch::handle_timeout`].
-//! A switch shares the [`Directory`](crate::Directory) and the [`Location`](crate::Location) with those of the other workers,
+//! A switch shares the [`Directory`] and the [`Location`] with those of the other workers,
 //! and nothing else: what belongs to another worker comes out as [`Event::HandOver`].
 
 use std::collections::VecDeque;
@@ -289,6 +289,15 @@ impl Switch {
     /// What the worker holds: transactions, calls.
     pub fn load(&self) -> (usize, usize) {
         (self.transactions.len(), self.calls.len())
+    }
+
+    /// All that is under way, requests and writes among it: 0 when nothing goes on.
+    pub fn pending(&self) -> usize {
+        self.transactions.len()
+            + self.calls.len()
+            + self.contexts.len()
+            + self.tickets.len()
+            + self.lookups.len()
     }
 
     /// Asks the packet side for its counters; [`Switch::calls`] has them once its reports have come.
