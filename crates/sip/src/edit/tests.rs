@@ -55,6 +55,18 @@ fn a_forwarded_request_differs_only_where_asked() {
 }
 
 #[test]
+fn a_semicolon_at_the_end_of_a_via_does_not_end_up_in_its_middle() {
+    let text = REQUEST.replace("z9hG4bKa;rport\r\n", "z9hG4bKa;\r\n");
+    let out = edited(&text, |e, m| {
+        e.fix_top_via(m, "203.0.113.7:1024".parse().unwrap())
+    });
+    assert!(
+        out.contains("z9hG4bKa;received=203.0.113.7;rport=1024\r\n"),
+        "{out}"
+    );
+}
+
+#[test]
 fn pop_value_goes_on_to_the_next_line() {
     for (count, left) in [
         (1, vec!["<sip:p2;lr>", "<sip:p3;lr>"]),

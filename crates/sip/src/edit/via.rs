@@ -74,9 +74,16 @@ pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<Sour
     }
     // A parameter that is new comes after one that only lacks its value, though both may be inserted at the end.
     let place = |change: &SourceChange| (change.range.start, change.before.starts_with(';'));
-    if place(&received) <= place(&rport) {
-        [Some(received), Some(rport)]
+    let mut changes = if place(&received) <= place(&rport) {
+        [received, rport]
     } else {
-        [Some(rport), Some(received)]
+        [rport, received]
+    };
+    // A semicolon with nothing behind it is forgiven at the end of a Via, but not in its middle.
+    if via.trim_end().ends_with(';')
+        && let Some(first) = changes.iter_mut().find(|change| change.before.starts_with(';'))
+    {
+        first.before = first.before.trim_start_matches(';');
     }
+    changes.map(Some)
 }
