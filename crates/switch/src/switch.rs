@@ -323,7 +323,8 @@ impl Switch {
         let outcome = self
             .registrar
             .register(unix, m, flow, &mut self.auth, &mut response);
-        if outcome.status == 0 {
+        let too_early = outcome.status == 200 && outcome.changes.is_empty() && self.is_being_removed(m);
+        if outcome.status == 0 || too_early {
             self.scratch.bytes = response;
             return;
         }
@@ -339,6 +340,21 @@ impl Switch {
             changes: Arc::clone(&changes),
         };
         self.store(Change::Bindings(changes), Some(waiting));
+    }
+
+    /// A binding of the same registration is gone, and its end not stored yet: the REGISTER that ended it, sent again, finds nothing
+    /// to do, but must not be told so before it is true for good.
+    fn is_being_removed(&self, m: Message<'_>) -> bool {
+        let removed = |change: &BindingChange| {
+            change.after.is_none()
+                && change
+                    .before
+                    .as_ref()
+                    .is_some_and(|before| m.call_id() == Ok(before.call_id()))
+        };
+        self.tickets.values().any(
+            |waiting| matches!(waiting, Waiting::Register { changes, .. } if changes.iter().any(removed)),
+        )
     }
 
     /// Gives something to the store; `waiting` goes on when it is written.
