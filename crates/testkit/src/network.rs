@@ -93,11 +93,6 @@ impl Network {
         self.nats[nat].forget();
     }
 
-    /// The NAT box of a host.
-    pub fn nat_of(&self, host: HostId) -> Option<usize> {
-        self.hosts[host.0].nat
-    }
-
     /// A host sends: what is on its way now, and until when. Nothing may be, or more than one.
     pub fn send(
         &mut self,

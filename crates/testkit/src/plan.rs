@@ -22,6 +22,8 @@ pub struct Plan {
     pub relay: RelayPolicy,
     /// How long its disk takes.
     pub store_latency: Duration,
+    /// Somebody sends packets of audio to the relay's ports, and nonsense to the service.
+    pub intruder: bool,
     /// NAT boxes with their outside addresses.
     pub nats: Vec<(NatConfig, IpAddr)>,
     /// The telephones.
@@ -73,6 +75,12 @@ pub enum Step {
     Crash(Duration),
     /// A telephone's line is dead for that time.
     Cut(usize, Duration),
+    /// A telephone loses its power for that time, and knows nothing afterwards.
+    Power(usize, Duration),
+    /// A NAT box is switched off and on, and knows no mapping afterwards.
+    RestartNat(usize),
+    /// The service's disk is full for that time.
+    DiskFull(Duration),
 }
 
 /// A call as people mean it to go.
@@ -114,8 +122,8 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let weather = match random.below(10) {
-            0..4 => Weather::Calm,
-            4..8 => Weather::Stormy,
+            0..5 => Weather::Calm,
+            5..8 => Weather::Stormy,
             _ => Weather::Crashing,
         };
         let mut plan = Plan {
@@ -126,7 +134,12 @@ impl Plan {
                 0 => RelayPolicy::Always,
                 _ => RelayPolicy::Auto,
             },
-            store_latency: Duration::from_millis(1 + random.below(20)),
+            store_latency: match random.below(10) {
+                // Longer than a phone is made to wait for its call's record.
+                0 => Duration::from_millis(700),
+                _ => Duration::from_millis(1 + random.below(20)),
+            },
+            intruder: random.per_mille(500),
             nats: Vec::new(),
             phones: Vec::new(),
             steps: Vec::new(),
@@ -141,7 +154,7 @@ impl Plan {
     fn place_phones(&mut self, random: &mut Random) {
         let count = 2 + random.below(4) as usize;
         for number in 0..count {
-            let shared = number > 0 && random.per_mille(250);
+            let shared = number > 0 && random.per_mille(200);
             let account = match shared {
                 true => self.phones[random.below(number as u64) as usize].account,
                 false => self
@@ -237,9 +250,25 @@ impl Plan {
             }
             if self.weather == Weather::Stormy && random.per_mille(150) {
                 let cut = Duration::from_millis(500 + random.below(20_000));
-                self.steps
-                    .push((self.moment(random, length), Step::Cut(phone, cut)));
+                let step = match random.below(3) {
+                    0 => Step::Power(phone, cut),
+                    _ => Step::Cut(phone, cut),
+                };
+                self.steps.push((self.moment(random, length), step));
             }
+        }
+        if self.weather == Weather::Stormy {
+            for nat in 0..self.nats.len() {
+                if random.per_mille(100) {
+                    self.steps
+                        .push((self.moment(random, length), Step::RestartNat(nat)));
+                }
+            }
+        }
+        if self.weather != Weather::Calm && random.per_mille(100) {
+            let full = Duration::from_millis(500 + random.below(10_000));
+            self.steps
+                .push((self.moment(random, length), Step::DiskFull(full)));
         }
         if self.weather == Weather::Crashing {
             for _ in 0..1 + random.below(2) {

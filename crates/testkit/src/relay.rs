@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use agent::Random;
 use media::stream::{Action, Stream, StreamConfig};
 use media::{AddressFamily, Command, Component, PortId, PortPair, RelayPorts, Report, Side, StreamId};
 
@@ -22,11 +23,12 @@ struct Books {
 }
 
 impl Ports {
-    /// Ports on these addresses.
-    pub fn new(addresses: &[IpAddr]) -> Self {
+    /// Ports on these addresses; the first one cannot be guessed, lest those who still send to a call from before a crash are
+    /// heard in the next.
+    pub fn new(addresses: &[IpAddr], random: &mut Random) -> Self {
         Ports(Arc::new(Mutex::new(Books {
             addresses: addresses.to_vec(),
-            next: 0,
+            next: random.below(PAIRS.into()) as u32,
             taken: BTreeMap::new(),
             fault: None,
         })))
@@ -35,6 +37,14 @@ impl Ports {
     /// Pairs in use.
     pub fn taken(&self) -> usize {
         self.with(|books| books.taken.len())
+    }
+
+    /// One of the ports in use.
+    pub fn any(&self, random: &mut Random) -> Option<SocketAddr> {
+        self.with(|books| {
+            let place = random.below(books.taken.len() as u64) as usize;
+            books.taken.values().nth(place).copied()
+        })
     }
 
     /// A pair that was given back twice, if that ever happened.
@@ -55,7 +65,7 @@ impl RelayPorts for Ports {
             let id = PortId(books.next);
             books.next += 1;
             // A world has fewer calls than ports, so no pair comes twice.
-            let port = 30_000 + 2 * u16::try_from(id.0 % 15_000).ok()?;
+            let port = 30_000 + 2 * u16::try_from(id.0 % PAIRS).ok()?;
             let rtp = SocketAddr::new(ip, port);
             books.taken.insert(id, rtp);
             Some(PortPair { id, rtp })
@@ -164,3 +174,6 @@ impl Relay {
         self.reports.pop_front()
     }
 }
+
+/// Pairs of ports that the relay has.
+const PAIRS: u32 = 15_000;

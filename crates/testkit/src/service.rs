@@ -41,10 +41,8 @@ enum Mail {
 /// What a service holds; all zero when nothing goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Load {
-    /// Transactions of all workers.
-    pub transactions: usize,
-    /// Calls of all workers.
-    pub calls: usize,
+    /// What is under way in all workers: transactions, open requests, calls, writes to the store.
+    pub pending: usize,
     /// Calls to the echo services.
     pub echoes: usize,
     /// Streams of the relay.
@@ -62,7 +60,7 @@ impl Service {
         addresses: &[IpAddr],
         random: &mut Random,
     ) -> Self {
-        let ports = Ports::new(addresses);
+        let ports = Ports::new(addresses, random);
         let workers = (0..shared.workers).map(|number| Worker {
             switch: Switch::new(
                 Arc::clone(&shared),
@@ -102,12 +100,15 @@ impl Service {
             ..Load::default()
         };
         for worker in &self.workers {
-            let (transactions, calls) = worker.switch.load();
-            load.transactions += transactions;
-            load.calls += calls;
+            load.pending += worker.switch.pending();
             load.echoes += worker.echo.calls();
         }
         load
+    }
+
+    /// A port of the relay that is in use.
+    pub fn busy_port(&self, random: &mut Random) -> Option<SocketAddr> {
+        self.ports.any(random)
     }
 
     /// What went wrong with its books, if anything.
@@ -146,11 +147,18 @@ impl Service {
         self.carry_out(now, worker, store);
     }
 
-    /// The store has written something.
-    pub fn handle_stored(&mut self, now: Instant, worker: u8, ticket: Ticket, store: &mut Store) {
+    /// The store has written something, or could not.
+    pub fn handle_stored(
+        &mut self,
+        now: Instant,
+        worker: u8,
+        ticket: Ticket,
+        stored: bool,
+        store: &mut Store,
+    ) {
         self.workers[usize::from(worker)]
             .switch
-            .handle_stored(now, ticket, true);
+            .handle_stored(now, ticket, stored);
         self.carry_out(now, worker, store);
     }
 

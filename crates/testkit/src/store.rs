@@ -14,6 +14,7 @@ pub struct Store {
     latency: Duration,
     bindings: BTreeMap<(String, String), Binding>,
     records: Vec<CallRecord>,
+    full: bool,
     waiting: VecDeque<Write>,
 }
 
@@ -49,14 +50,21 @@ impl Store {
         self.waiting.front().map(|write| write.due)
     }
 
-    /// Makes lasting what has waited long enough; who is to be told.
-    pub fn commit(&mut self, now: Instant) -> Vec<(u8, Ticket)> {
-        let mut written = Vec::new();
+    /// Makes lasting what has waited long enough; who is to be told, and whether it was written.
+    pub fn commit(&mut self, now: Instant) -> Vec<(u8, Ticket, bool)> {
+        let mut told = Vec::new();
         while let Some(write) = self.waiting.pop_front_if(|write| write.due <= now) {
-            written.extend(write.ticket.map(|ticket| (write.worker, ticket)));
-            self.apply(write.change);
+            told.extend(write.ticket.map(|ticket| (write.worker, ticket, !self.full)));
+            if !self.full {
+                self.apply(write.change);
+            }
         }
-        written
+        told
+    }
+
+    /// The disk is full, or has room again.
+    pub fn set_full(&mut self, full: bool) {
+        self.full = full;
     }
 
     /// The process was killed: of what waits a part was written already, and nobody hears of it.

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub calls: usize,
     /// Calls that were answered.
     pub answered: usize,
+    /// Calls of which it was known beforehand what would come of them.
+    pub expected: usize,
     /// Packets of audio that telephones heard.
     pub packets: u64,
     /// A digest of all that happened: the same for the same seed.
@@ -53,6 +55,10 @@ pub fn run(plan: &Plan, traced: bool) -> Outcome {
         station.phone.stop_registering();
     }
     world.run_until(world.now + SETTLING);
+    if world.calls.iter().any(|call| call.held && call.forgotten) {
+        // On hold silence is no fault for long; the echo service hangs up in the end.
+        world.run_until(world.now + ON_HOLD);
+    }
     world.check_the_end();
     world.outcome()
 }
@@ -76,11 +82,14 @@ pub struct World<'p> {
     serial: u64,
     pub(crate) calls: Vec<CallFacts>,
     by_phone: BTreeMap<(usize, CallKey), usize>,
-    pub(crate) crashes: Vec<Instant>,
+    /// From when to when the service was down, or could not write.
+    pub(crate) troubles: Vec<(Instant, Instant)>,
+    intruder: Option<HostId>,
     pub(crate) faults: Vec<String>,
     trace: Option<Vec<String>>,
     digest: u64,
     packets: u64,
+    pub(crate) expectations: usize,
 }
 
 /// A telephone in the world.
@@ -106,6 +115,8 @@ pub(crate) struct CallFacts {
     pub(crate) expected: Expected,
     pub(crate) answered: Option<Instant>,
     pub(crate) held: bool,
+    /// The caller's telephone knows nothing of it any more.
+    pub(crate) forgotten: bool,
     /// What the caller sends.
     pub(crate) ssrc: u32,
     pub(crate) end: Option<End>,
@@ -138,6 +149,9 @@ enum Job {
     Hold(usize, bool),
     Restart,
     Repair(usize),
+    PowerOn(usize),
+    DiskHasRoom,
+    Intrude,
     /// The call has ended at the caller's: nobody may ring for it any more.
     Silence(usize),
 }
@@ -179,16 +193,23 @@ impl<'p> World<'p> {
             serial: 0,
             calls: Vec::new(),
             by_phone: BTreeMap::new(),
-            crashes: Vec::new(),
+            troubles: Vec::new(),
+            intruder: None,
             faults: Vec::new(),
             trace: traced.then(Vec::new),
             digest: 0,
             packets: 0,
+            expectations: 0,
             random,
         };
         world.start_service();
         for number in 0..plan.phones.len() {
             world.add_station(number);
+        }
+        if plan.intruder {
+            let host = world.network.add_host(&[INTRUDER], Default::default(), None);
+            world.intruder = Some(host);
+            world.later(start, Job::Intrude);
         }
         for (at, step) in &plan.steps {
             world.later(start + *at, Job::Step(step.clone()));
@@ -199,21 +220,7 @@ impl<'p> World<'p> {
     fn add_station(&mut self, number: usize) {
         let plan = &self.plan.phones[number];
         let user = account_name(plan.account);
-        let password = if plan.knows_password {
-            format!("{user}'s")
-        } else {
-            String::from("?")
-        };
-        let server = SERVICE.iter().find(|ip| ip.is_ipv4() == plan.address.is_ipv4());
-        let server = SocketAddr::new(*server.unwrap_or(&SERVICE[0]), SIP_PORT);
-        let login = Login {
-            username: user.clone(),
-            password,
-        };
-        let local = SocketAddr::new(plan.address, SIP_PORT);
-        let mut config = PhoneConfig::new(login, DOMAIN, server, local);
-        config.packet_interval = plan.packet_interval;
-        config.retry = Duration::from_secs(5);
+        let config = self.phone_config(number);
         let host = self.network.add_host(&[plan.address], plan.line, plan.nat);
         self.stations.push(Station {
             phone: Phone::new(config, self.random.number()),
@@ -224,6 +231,27 @@ impl<'p> World<'p> {
             conversations: Conversations::default(),
             completed: 0,
         });
+    }
+
+    fn phone_config(&self, number: usize) -> PhoneConfig {
+        let plan = &self.plan.phones[number];
+        let user = account_name(plan.account);
+        let password = match plan.knows_password {
+            true => format!("{user}'s"),
+            false => String::from("?"),
+        };
+        let server = SERVICE.iter().find(|ip| ip.is_ipv4() == plan.address.is_ipv4());
+        let server = SocketAddr::new(*server.unwrap_or(&SERVICE[0]), SIP_PORT);
+        let login = Login {
+            username: user,
+            password,
+        };
+        let local = SocketAddr::new(plan.address, SIP_PORT);
+        PhoneConfig {
+            packet_interval: plan.packet_interval,
+            retry: Duration::from_secs(5),
+            ..PhoneConfig::new(login, DOMAIN, server, local)
+        }
     }
 
     fn start_service(&mut self) {
@@ -286,8 +314,8 @@ impl<'p> World<'p> {
         }
         if let Some(service) = &mut self.service {
             if self.store.poll_timeout().is_some_and(|at| at <= now) {
-                for (worker, ticket) in self.store.commit(now) {
-                    service.handle_stored(now, worker, ticket, &mut self.store);
+                for (worker, ticket, stored) in self.store.commit(now) {
+                    service.handle_stored(now, worker, ticket, stored, &mut self.store);
                 }
             }
             if service.poll_timeout().is_some_and(|at| at <= now) {
@@ -303,11 +331,12 @@ impl<'p> World<'p> {
             Job::Step(step) => self.plan_step(step),
             Job::GiveUp(call) => {
                 let facts = &self.calls[call];
-                if facts.answered.is_none() && facts.end.is_none() {
+                if facts.answered.is_none() && facts.end.is_none() && !facts.forgotten {
                     self.note(|world| format!("{} gives up", world.caller(call)));
                     let (from, key) = (self.calls[call].plan.from, self.calls[call].key);
                     self.stations[from].phone.hang_up(self.now, key);
                     self.pump_phone(from);
+                    self.later(self.now + self.ringing_limit(), Job::Silence(call));
                 }
             }
             Job::HangUp(call) => self.hang_up(call),
@@ -321,6 +350,9 @@ impl<'p> World<'p> {
                 self.note(|world| format!("the line of {} works again", world.stations[station].name));
                 self.network.set_up(self.stations[station].host, true);
             }
+            Job::PowerOn(station) => self.power_on(station),
+            Job::DiskHasRoom => self.store.set_full(false),
+            Job::Intrude => self.intrude(),
             Job::Silence(call) => self.check_silence(call),
         }
     }
@@ -335,6 +367,8 @@ impl<'p> World<'p> {
             Step::Unregister(station) => {
                 self.note(|world| format!("{} unregisters", world.stations[station].name));
                 self.stations[station].registered_until = None;
+                let account = self.plan.phones[station].account;
+                self.expect_anything(|call| call.plan.to == Callee::Account(account));
                 self.stations[station].phone.unregister(self.now);
                 self.pump_phone(station);
             }
@@ -342,7 +376,7 @@ impl<'p> World<'p> {
             Step::Crash(down) => {
                 if self.service.take().is_some() {
                     self.note(|_| String::from("the service is killed"));
-                    self.crashes.push(self.now);
+                    self.troubles.push((self.now, self.now + down));
                     self.store.crash(&mut self.random);
                     self.later(self.now + down, Job::Restart);
                 }
@@ -352,6 +386,81 @@ impl<'p> World<'p> {
                 self.network.set_up(self.stations[station].host, false);
                 self.later(self.now + time, Job::Repair(station));
             }
+            Step::Power(station, down) => self.power_off(station, down),
+            Step::RestartNat(nat) => {
+                self.note(|_| format!("NAT box {nat} is switched off and on"));
+                self.network.restart_nat(nat);
+            }
+            Step::DiskFull(time) => {
+                self.note(|_| String::from("the disk is full"));
+                self.store.set_full(true);
+                self.troubles.push((self.now, self.now + time));
+                self.later(self.now + time, Job::DiskHasRoom);
+            }
+        }
+    }
+
+    /// A telephone loses its power; its calls are over as far as it knows, which is nothing.
+    fn power_off(&mut self, number: usize, down: Duration) {
+        self.note(|world| format!("{} has no power", world.stations[number].name));
+        self.network.set_up(self.stations[number].host, false);
+        let phone = Phone::new(self.phone_config(number), self.random.number());
+        let station = &mut self.stations[number];
+        station.phone = phone;
+        station.conversations.forget();
+        station.completed = 0;
+        let end = End {
+            at: self.now,
+            cause: EndCause::Failed(503),
+            media: MediaCounts::default(),
+        };
+        self.by_phone.retain(|(station, _), _| *station != number);
+        for call in &mut self.calls {
+            if call.plan.from == number {
+                call.end.get_or_insert_with(|| end.clone());
+                call.forgotten = true;
+            }
+            for callee in call.callees.iter_mut().filter(|callee| callee.station == number) {
+                callee.end.get_or_insert_with(|| end.clone());
+            }
+        }
+        self.later(self.now + down, Job::PowerOn(number));
+    }
+
+    fn power_on(&mut self, number: usize) {
+        self.note(|world| format!("{} has power again", world.stations[number].name));
+        self.network.set_up(self.stations[number].host, true);
+        if self.now < self.start + self.plan.length {
+            self.stations[number].phone.register(self.now);
+            self.pump_phone(number);
+        }
+    }
+
+    /// Somebody on the network tries to get into calls, and to get answers.
+    fn intrude(&mut self) {
+        let Some(host) = self.intruder else { return };
+        let source = SocketAddr::new(INTRUDER, 4000);
+        let mut packet = vec![0x80, 8];
+        packet.extend(self.random.bytes());
+        packet.resize(172, 0xd5);
+        let port = self
+            .service
+            .as_ref()
+            .and_then(|service| service.busy_port(&mut self.random));
+        if let Some(port) = port.filter(SocketAddr::is_ipv4) {
+            self.send(host, source, port, &packet);
+        }
+        let choice = self.random.below(INTRUSIONS.len() as u64) as usize;
+        let mut nonsense = INTRUSIONS[choice].to_vec();
+        if choice > 0 {
+            // With another From an INVITE would be a stranger's call, which is let in.
+            let place = self.random.below(nonsense.len() as u64) as usize;
+            nonsense[place] = self.random.number() as u8;
+        }
+        self.send(host, source, SocketAddr::new(SERVICE[0], SIP_PORT), &nonsense);
+        if self.now < self.start + self.plan.length {
+            let next = self.now + Duration::from_millis(50 + self.random.below(200));
+            self.later(next, Job::Intrude);
         }
     }
 
@@ -359,15 +468,7 @@ impl<'p> World<'p> {
         let expected = self.expect(&plan);
         // Who calls is busy for those whose calls are on their way to him, and of two calls on their way one comes first.
         let own = Callee::Account(self.plan.phones[plan.from].account);
-        for call in &mut self.calls {
-            let on_its_way = call.callees.is_empty() && call.end.is_none();
-            if on_its_way && (call.plan.to == own || call.plan.to == plan.to) {
-                call.expected = match call.plan.to {
-                    Callee::Account(_) => Expected::Anything,
-                    _ => call.expected,
-                };
-            }
-        }
+        self.expect_anything(|call| call.plan.to == own || call.plan.to == plan.to);
         if let Callee::Account(account) = plan.to {
             for number in 0..self.stations.len() {
                 if self.plan.phones[number].account == account && self.is_free(number) {
@@ -392,6 +493,7 @@ impl<'p> World<'p> {
             expected,
             answered: None,
             held: false,
+            forgotten: false,
             ssrc: phone.ssrc(key).unwrap_or(0),
             end: None,
             callees: Vec::new(),
@@ -410,6 +512,16 @@ impl<'p> World<'p> {
         self.pump_phone(plan.from);
     }
 
+    /// Of calls to accounts that are on their way nobody can tell any more what comes of them.
+    fn expect_anything(&mut self, which: impl Fn(&CallFacts) -> bool) {
+        for call in &mut self.calls {
+            let on_its_way = call.callees.is_empty() && call.end.is_none();
+            if on_its_way && matches!(call.plan.to, Callee::Account(_)) && which(call) {
+                call.expected = Expected::Anything;
+            }
+        }
+    }
+
     /// A telephone has no call, and none is on its way to it.
     pub(crate) fn is_free(&self, number: usize) -> bool {
         let account = self.plan.phones[number].account;
@@ -421,6 +533,9 @@ impl<'p> World<'p> {
 
     fn hang_up(&mut self, call: usize) {
         let facts = &self.calls[call];
+        if facts.forgotten {
+            return;
+        }
         let callee = facts
             .callees
             .iter()
@@ -436,6 +551,9 @@ impl<'p> World<'p> {
 
     fn hold(&mut self, call: usize, hold: bool) {
         let facts = &mut self.calls[call];
+        if facts.forgotten {
+            return;
+        }
         let callee = facts.callees.iter().find(|callee| callee.answered);
         let (station, key) = match (facts.plan.hold, callee) {
             (Some(false), Some(callee)) => (callee.station, callee.key),
@@ -461,6 +579,9 @@ impl<'p> World<'p> {
         let Some((host, place)) = self.network.arrive(self.now, &datagram) else {
             return;
         };
+        if Some(host) == self.intruder {
+            return;
+        }
         self.digest = self
             .digest
             .rotate_left(5)
@@ -490,7 +611,10 @@ impl<'p> World<'p> {
                 summary(&datagram.bytes)
             )
         });
-        let fault = self.stations[number].conversations.received(&datagram.bytes);
+        let fault = self.stations[number]
+            .conversations
+            .received(&datagram.bytes)
+            .filter(|fault| !self.is_excused(fault));
         if let Some(fault) = fault {
             self.fault(format!("{}: {fault}", self.stations[number].name));
         }
@@ -572,6 +696,7 @@ impl<'p> World<'p> {
                 media,
             } => {
                 let Some(call) = call_of(self, key) else { return };
+                self.check_cause(number, &cause);
                 let end = End {
                     at: self.now,
                     cause,
@@ -584,7 +709,7 @@ impl<'p> World<'p> {
                 } else if let Some(callee) = facts
                     .callees
                     .iter_mut()
-                    .find(|callee| callee.station == number && callee.key == key)
+                    .rfind(|callee| callee.station == number && callee.key == key)
                 {
                     callee.end = Some(end);
                 }
@@ -614,7 +739,7 @@ impl<'p> World<'p> {
         let now = self.now;
         let facts = &mut self.calls[call];
         let mut callees = facts.callees.iter_mut();
-        if let Some(callee) = callees.find(|callee| callee.station == number && callee.key == key) {
+        if let Some(callee) = callees.rfind(|callee| callee.station == number && callee.key == key) {
             callee.answered = true;
             return;
         }
@@ -671,6 +796,7 @@ impl<'p> World<'p> {
         Outcome {
             calls: self.calls.len(),
             answered: self.calls.iter().filter(|call| call.answered.is_some()).count(),
+            expected: self.expectations,
             faults: self.faults,
             trace: self.trace.unwrap_or_default(),
             packets: self.packets,
@@ -724,7 +850,27 @@ const SERVICE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10)),
 ];
+/// Who has no business here.
+const INTRUDER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 250));
+/// What he sends, all but the first with a byte changed.
+const INTRUSIONS: [&[u8]; 4] = [
+    b"INVITE sip:user0@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.250:4000;branch=z9hG4bKx;rport\r\n\
+      Max-Forwards: 70\r\nFrom: <sip:user1@example.org>;tag=1\r\nTo: <sip:user0@example.org>\r\nCall-ID: x\r\n\
+      CSeq: 1 INVITE\r\nContact: <sip:x@198.51.100.250:4000>\r\nContent-Length: 0\r\n\r\n",
+    b"REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.250:4000;branch=z9hG4bKy;rport\r\n\
+      Max-Forwards: 70\r\nFrom: <sip:user0@example.org>;tag=1\r\nTo: <sip:user0@example.org>\r\nCall-ID: y\r\n\
+      CSeq: 1 REGISTER\r\nContact: <sip:x@198.51.100.250:4000>\r\nContent-Length: 0\r\n\r\n",
+    b"BYE sip:user0@192.168.1.10:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.250:4000;branch=z9hG4bKz;rport\r\n\
+      Route: <sip:203.0.113.10:5060;lr;tz=AQAAAAAAAAAAAAAAAAAAAAAA>\r\nMax-Forwards: 70\r\n\
+      From: <sip:user1@example.org>;tag=1\r\nTo: <sip:user0@example.org>;tag=2\r\nCall-ID: z\r\n\
+      CSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n",
+    b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 203.0.113.10:5060;branch=z9hG4bKAAAAAAAAAAAAAAAA\r\n\
+      From: <sip:user1@example.org>;tag=1\r\nTo: <sip:user0@example.org>;tag=2\r\nCall-ID: w\r\n\
+      CSeq: 2 INVITE\r\nContact: <sip:x@198.51.100.250:4000>\r\nContent-Length: 0\r\n\r\n",
+];
 /// After the end of everything the longest timers have run out: timer C, and then 64*T1 twice.
 const SETTLING: Duration = Duration::from_secs(330);
+/// The longest silence of a call on hold, and what its end takes.
+const ON_HOLD: Duration = Duration::from_secs(3_700);
 /// An INVITE has arrived, or never will.
 const ON_ITS_WAY: Duration = Duration::from_secs(3);

@@ -57,7 +57,15 @@ impl Phone {
             }
             Method::Options => self.answer(flow, refuse(200).header(HeaderId::Allow, ALLOW)),
             Method::Invite if new.is_merged() => self.answer(flow, refuse(482)),
-            Method::Invite if self.calls.len() >= self.config.max_calls => self.answer(flow, refuse(486)),
+            Method::Invite if self.calls.len() >= self.config.max_calls => {
+                // Within a transaction: sent again, it must not ring, even if the line is free by then.
+                if let Ok(server) = self.transactions.accept(now, new, m, flow, 0) {
+                    let mut busy = Vec::new();
+                    refuse(486).source(flow.remote).write(&mut busy);
+                    self.transactions
+                        .respond(now, server, 486, &busy, &mut self.outbox);
+                }
+            }
             Method::Invite => self.invited(now, flow, m, new),
             _ => self.answer(flow, refuse(405).header(HeaderId::Allow, ALLOW)),
         }
