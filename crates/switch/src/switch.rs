@@ -323,7 +323,8 @@ impl Switch {
         let outcome = self
             .registrar
             .register(unix, m, flow, &mut self.auth, &mut response);
-        let too_early = outcome.status == 200 && outcome.changes.is_empty() && self.is_being_removed(m);
+        let nothing_done = outcome.status == 200 && outcome.changes.is_empty();
+        let too_early = nothing_done && self.shared.registrar.durable && self.is_being_removed(m);
         if outcome.status == 0 || too_early {
             self.scratch.bytes = response;
             return;

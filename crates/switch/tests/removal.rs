@@ -50,6 +50,7 @@ impl Service {
             workers: 1,
             secret: [4; 16],
         };
+        #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
         let clock = Clock {
             instant: now,
