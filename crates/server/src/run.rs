@@ -21,6 +21,7 @@ use switch::auth::{AuthConfig, AuthShared};
 use switch::keepalive::KeepaliveConfig;
 use switch::registrar::RegistrarConfig;
 use switch::{Clock, Directory, Location, Shared, Switch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::config::StoreUrl;
@@ -112,12 +113,16 @@ pub fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(thread_refused)?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen().map_err(thread_refused)?
+    };
     (options.on_ready)(&Ready {
         listen: local,
         data_dir: dir.path().to_owned(),
     });
     info!(workers = signalling, "the service is running");
-    let ended = runtime.block_on(serve(socket, Arc::new(handler), stopped, &threads));
+    let ended = runtime.block_on(serve(socket, Arc::new(handler), stopped, signals, &threads));
     info!("the service is stopping");
     for mailbox in &mailboxes {
         mailbox.send(Mail::Stop);
@@ -139,18 +144,17 @@ async fn serve(
     socket: ControlSocket,
     handler: Arc<ServiceHandler>,
     mut stopped: tokio::sync::mpsc::Receiver<()>,
+    mut signals: Signals,
     threads: &[JoinHandle<io::Result<()>>],
 ) -> Result<(), RunError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(thread_refused)?;
     let mut watch = tokio::time::interval(WATCH);
     let control = socket.serve(handler);
     let mut control = std::pin::pin!(control);
     loop {
         tokio::select! {
             result = &mut control => result.map_err(thread_refused)?,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(()),
             _ = stopped.recv() => return Ok(()),
             _ = watch.tick() => {
                 if threads.iter().any(JoinHandle::is_finished) {
@@ -158,6 +162,22 @@ async fn serve(
                 }
             }
         }
+    }
+}
+
+/// The signals that end the service, listened to before it says that it runs. Each has one listener for the whole life: a signal
+/// that comes while there is none would be lost.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 }
 
