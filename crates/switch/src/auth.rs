@@ -75,6 +75,8 @@ pub enum Verdict {
     Trusted,
     /// An account, and its From (in a REGISTER: To) is its own.
     Account(AddressOfRecord),
+    /// The same of a REGISTER that was here before: it comes again from the same place.
+    Repeated(AddressOfRecord),
     /// Anybody, who may reach accounts of this service and nothing else.
     Stranger,
     /// Ask for (other) credentials.
@@ -132,7 +134,8 @@ impl Authenticator {
             return Verdict::Trusted;
         }
         match self.check(unix, m, flow, claimed.domain(), Side::REGISTRAR, Some(&claimed)) {
-            Ok(account) if account == claimed => Verdict::Account(account),
+            Ok((account, NonceUse::Retransmission)) if account == claimed => Verdict::Repeated(account),
+            Ok((account, _)) if account == claimed => Verdict::Account(account),
             Ok(_) => Verdict::Refused {
                 status: 403,
                 reason: "Registration For Another Account",
@@ -161,7 +164,7 @@ impl Authenticator {
                 };
             };
             return match self.check(unix, m, flow, claimed.domain(), Side::PROXY, Some(&claimed)) {
-                Ok(account) if account == claimed => Verdict::Account(account),
+                Ok((account, _)) if account == claimed => Verdict::Account(account),
                 Ok(_) => Verdict::Refused {
                     status: 403,
                     reason: "From Names Another Account",
@@ -174,7 +177,7 @@ impl Authenticator {
         if anonymous && (!local || m.header(HeaderId::ProxyAuthorization).is_some()) {
             let directory = Arc::clone(&self.directory);
             return match self.check(unix, m, flow, directory.default_domain(), Side::PROXY, None) {
-                Ok(account) => Verdict::Account(account),
+                Ok((account, _)) => Verdict::Account(account),
                 Err(verdict) => verdict,
             };
         }
@@ -199,7 +202,8 @@ impl Authenticator {
                 .any(|network| network.contains(&source))
     }
 
-    /// The account that the request's credentials for `realm` prove. `claimed` is the one that the request names elsewhere.
+    /// The account that the request's credentials for `realm` prove, and whether this very request was here before. `claimed` is
+    /// the account that the request names elsewhere.
     fn check(
         &mut self,
         unix: u64,
@@ -208,7 +212,7 @@ impl Authenticator {
         realm: &str,
         side: Side,
         claimed: Option<&AddressOfRecord>,
-    ) -> Result<AddressOfRecord, Verdict> {
+    ) -> Result<(AddressOfRecord, NonceUse), Verdict> {
         let credentials = match self.credentials(m, realm, side) {
             Some(Ok(credentials)) => credentials,
             Some(Err(refused)) => return Err(refused),
@@ -230,11 +234,11 @@ impl Authenticator {
         let Some(account) = account.filter(|_| proven) else {
             return Err(self.challenge(unix, realm, side, claimed, false));
         };
-        let fresh = match self.mint.check(unix, credentials.nonce) {
+        let nonce_use = match self.mint.check(unix, credentials.nonce) {
             NonceCheck::Valid { id, .. } => self.note_use(unix, id, &credentials, m, flow),
-            NonceCheck::Stale | NonceCheck::Forged => false,
+            NonceCheck::Stale | NonceCheck::Forged => NonceUse::Forgotten,
         };
-        if !fresh {
+        if matches!(nonce_use, NonceUse::Replayed | NonceUse::Forgotten) {
             // The password is right, so the telephone need not ask its user for it again.
             return Err(self.challenge(unix, realm, side, claimed, true));
         }
@@ -244,7 +248,7 @@ impl Authenticator {
                 reason: "Account Disabled",
             });
         }
-        Ok(aor)
+        Ok((aor, nonce_use))
     }
 
     /// The first credentials for `realm` with an algorithm that is offered; the error says what is wrong with them.
@@ -274,7 +278,7 @@ impl Authenticator {
         None
     }
 
-    /// Notes that a nonce was used; false when this may be a replay.
+    /// Notes that a nonce was used.
     fn note_use(
         &self,
         unix: u64,
@@ -282,18 +286,15 @@ impl Authenticator {
         credentials: &DigestCredentials<'_>,
         m: Message<'_>,
         flow: &Flow,
-    ) -> bool {
+    ) -> NonceUse {
         let Some(guard) = self.shared.guards.get(usize::from(id.worker)) else {
-            return false;
+            return NonceUse::Forgotten;
         };
         // Without qop there is no count: such a nonce is good for one request.
         let count = credentials.protection.map_or(1, |protection| protection.count);
         let fingerprint = self.fingerprint(credentials, m, flow);
         let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(
-            guard.check(unix, id, count, fingerprint),
-            NonceUse::Fresh | NonceUse::Retransmission
-        )
+        guard.check(unix, id, count, fingerprint)
     }
 
     /// What the same request has again when it is sent again, from the same place: REGISTER is answered without a transaction,

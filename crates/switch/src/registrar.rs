@@ -3,7 +3,8 @@
 //! [`Registrar::register`] takes a REGISTER whose Request-URI names this service, and appends its response. When the
 //! [`Outcome`] has changes, they have to reach the store first: the caller keeps the response, has the changes written, calls
 //! [`Registrar::stored`] with what became of that, and sends then. REGISTER runs without a server transaction, so the same request
-//! again gets the same answer and changes nothing; while its changes are still being written, it gets none.
+//! again gets the same answer and changes nothing. While its changes are still being written it gets none, and when a newer one
+//! has been here since, neither: whoever sent that one waits for no answer to this one (RFC 3261 10.2).
 //!
 //! A clock is needed for what ends: [`Registrar::poll_timeout`], [`Registrar::handle_timeout`].
 //! Third-party registration is for trusted networks only. GRUU and Outbound (RFC 5627, 5626) are not offered, but a contact with
@@ -89,7 +90,7 @@ pub struct Registrar {
 /// What a REGISTER has led to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Status of the response. 0: there is none, because the request came before and is still being stored.
+    /// Status of the response. 0: there is none, because the request came before, and is still being stored or is overtaken.
     pub status: u16,
     /// What is to be stored before the response is sent. Empty: send it at once.
     pub changes: SmallVec<[BindingChange; 1]>,
@@ -131,7 +132,7 @@ impl Registrar {
         out: &mut Vec<u8>,
     ) -> Outcome {
         match self.process(unix, m, flow, authenticator) {
-            Ok(Registered::StillBeingStored) => Outcome::default(),
+            Ok(Registered::Silently) => Outcome::default(),
             Ok(Registered::Done { bindings, changes }) => {
                 self.writer.ok(unix, m, flow, &bindings, out);
                 let changes = if self.config.durable {
@@ -192,9 +193,10 @@ impl Registrar {
             return Err(Refusal::Unsupported(m));
         }
         // 3 to 5: who it is, whether he may, and for which address-of-record.
-        let aor = match authenticator.authenticate_register(unix, m, flow) {
-            Verdict::Account(aor) => aor,
-            Verdict::Trusted => self.third_party(m)?,
+        let (aor, repeated) = match authenticator.authenticate_register(unix, m, flow) {
+            Verdict::Account(aor) => (aor, false),
+            Verdict::Repeated(aor) => (aor, true),
+            Verdict::Trusted => (self.third_party(m)?, false),
             Verdict::Challenge { status, headers } => return Err(Refusal::Challenge { status, headers }),
             Verdict::Refused { status, reason } => return Err(Refusal::Plain(status, reason)),
             Verdict::Stranger => return Err(Refusal::Plain(403, "Not An Account")),
@@ -215,6 +217,7 @@ impl Registrar {
             unix,
             aor: aor.as_str(),
             request: &request,
+            repeated,
             config: &self.config,
         };
         update.apply(&self.location)
@@ -238,8 +241,8 @@ impl Registrar {
 
 /// A REGISTER that was carried out.
 enum Registered {
-    /// The same came before, and the store has not confirmed it yet.
-    StillBeingStored,
+    /// The same came before. The store has not confirmed it yet, or what it did holds no longer.
+    Silently,
     Done {
         /// All current bindings, those of this request first.
         bindings: SmallVec<[Binding; 2]>,

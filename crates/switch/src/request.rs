@@ -116,7 +116,7 @@ impl Switch {
     ) {
         let local = route.next.is_none() && self.names_us(m);
         let known = match self.auth.authenticate_proxy(self.clock.unix(now), m, flow, local) {
-            Verdict::Account(_) | Verdict::Trusted => true,
+            Verdict::Account(_) | Verdict::Repeated(_) | Verdict::Trusted => true,
             Verdict::Stranger => false,
             Verdict::Challenge { status, headers } => {
                 return self.answer(

@@ -260,7 +260,7 @@ fn the_same_request_again_is_a_retransmission_and_another_one_a_replay() {
     );
     assert_eq!(
         authenticator.authenticate_register(NOW, second.message(), &here()),
-        account("alice")
+        Verdict::Repeated(AddressOfRecord::new("alice", "example.org"))
     );
 
     // The credentials of one request under another one, and the same bytes from elsewhere.

@@ -8,6 +8,7 @@ use crate::directory::Account;
 
 mod lifetime;
 mod model;
+mod repeated;
 
 const NOW: u64 = 2_000_000_000;
 

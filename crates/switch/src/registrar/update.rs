@@ -13,6 +13,8 @@ pub(super) struct Update<'r, 'm> {
     pub(super) unix: u64,
     pub(super) aor: &'r str,
     pub(super) request: &'r Requested<'m>,
+    /// It is known that the same request was here before: it changes nothing a second time.
+    pub(super) repeated: bool,
     pub(super) config: &'r RegistrarConfig,
 }
 
@@ -38,7 +40,10 @@ impl<'m> Update<'_, 'm> {
             .iter()
             .any(|(_, binding)| self.is_valid(binding) && !self.is_newer_than(binding))
         {
-            return Err(OUT_OF_ORDER);
+            return self.out_of_order();
+        }
+        if self.repeated && bindings.iter().any(|(_, binding)| self.is_valid(binding)) {
+            return Ok(Registered::Silently);
         }
         let slots: SmallVec<[Slot; 4]> = bindings.iter().map(|(slot, _)| slot).collect();
         let mut changes = SmallVec::new();
@@ -64,14 +69,20 @@ impl<'m> Update<'_, 'm> {
                 Some((_, old)) if self.is_repeated(old) && contact.expires > 0 => {
                     return Ok(self.repeated(bindings, contacts));
                 }
-                Some((_, old)) if !self.is_newer_than(old) => return Err(OUT_OF_ORDER),
+                Some((_, old)) if !self.is_newer_than(old) => return self.out_of_order(),
                 Some((slot, _)) if contact.expires == 0 => Step::Remove(slot),
                 Some((slot, _)) => Step::Replace(slot),
             };
             steps.push(step);
         }
-        self.replace_same_instances(bindings, contacts, &mut steps)?;
+        if !self.replace_same_instances(bindings, contacts, &mut steps) {
+            return self.out_of_order();
+        }
         let surplus = self.make_room(bindings, &steps)?;
+        if self.repeated && !steps.iter().all(|step| matches!(step, Step::Nothing)) {
+            // What it did the first time was taken back, by a newer request or because it could not be stored.
+            return Ok(Registered::Silently);
+        }
 
         let mut changes = SmallVec::new();
         for slot in surplus {
@@ -125,11 +136,21 @@ impl<'m> Update<'_, 'm> {
         })
     }
 
+    /// A newer request of the same Call-ID was here. 10.3 says that the request fails, and 12.2.2 with what: 500. But not if it had
+    /// an answer before: it would have two.
+    fn out_of_order(&self) -> Result<Registered, Refusal<'m>> {
+        if self.repeated {
+            Ok(Registered::Silently)
+        } else {
+            Err(Refusal::Plain(500, "CSeq Out Of Order"))
+        }
+    }
+
     /// The request came before: nothing changes, and its answer is what holds now.
     fn repeated(&self, bindings: &Bindings<'_>, contacts: &[RequestedContact<'m>]) -> Registered {
         let pending = |(_, binding): (Slot, &Binding)| self.is_repeated(binding) && binding.pending != 0;
         if bindings.iter().any(pending) {
-            return Registered::StillBeingStored;
+            return Registered::Silently;
         }
         Registered::Done {
             bindings: self.current(bindings, contacts),
@@ -138,13 +159,13 @@ impl<'m> Update<'_, 'm> {
     }
 
     /// A telephone that comes back with another address leaves its old contact behind, where calls would ring for nobody. Its
-    /// instance tells that it is the same telephone.
+    /// instance tells that it is the same telephone. False: a newer request was here.
     fn replace_same_instances(
         &self,
         bindings: &Bindings<'_>,
         contacts: &[RequestedContact<'m>],
         steps: &mut [Step],
-    ) -> Result<(), Refusal<'m>> {
+    ) -> bool {
         for at in 0..steps.len() {
             let contact = &contacts[at];
             if contact.instance.is_empty() || !matches!(steps[at], Step::Add) {
@@ -158,12 +179,12 @@ impl<'m> Update<'_, 'm> {
             });
             if let Some((slot, old)) = left_behind {
                 if !self.is_newer_than(old) {
-                    return Err(OUT_OF_ORDER);
+                    return false;
                 }
                 steps[at] = Step::Replace(slot);
             }
         }
-        Ok(())
+        true
     }
 
     /// Bindings that have to go: what has ended, and what is too much.
@@ -273,6 +294,3 @@ fn remove(bindings: &mut Bindings<'_>, slot: Slot, changes: &mut SmallVec<[Bindi
         });
     }
 }
-
-/// 10.3 says that the request fails, and 12.2.2 with what: 500.
-const OUT_OF_ORDER: Refusal<'static> = Refusal::Plain(500, "CSeq Out Of Order");
