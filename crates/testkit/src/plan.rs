@@ -137,6 +137,7 @@ impl Plan {
             store_latency: match random.below(10) {
                 // Longer than a phone is made to wait for its call's record.
                 0 => Duration::from_millis(700),
+                1 => Duration::from_millis(100),
                 _ => Duration::from_millis(1 + random.below(20)),
             },
             intruder: random.per_mille(500),
@@ -273,7 +274,13 @@ impl Plan {
         if self.weather == Weather::Crashing {
             for _ in 0..1 + random.below(2) {
                 let down = Duration::from_millis(50 + random.below(5_000));
-                self.steps.push((self.moment(random, length), Step::Crash(down)));
+                let at = Duration::from_millis(100) + self.moment(random, length);
+                self.steps.push((at, Step::Crash(down)));
+                // Somebody's registration is answered at about that moment.
+                let phone = random.below(self.phones.len() as u64) as usize;
+                let before = self.phones[phone].line.delay + self.moment(random, 60);
+                self.steps
+                    .push((at.saturating_sub(before), Step::Register(phone)));
             }
         }
     }

@@ -395,10 +395,7 @@ impl<'p> World<'p> {
                 summary(&datagram.bytes)
             )
         });
-        let fault = self.stations[number]
-            .conversations
-            .received(&datagram.bytes)
-            .filter(|fault| !self.is_excused(fault));
+        let fault = self.stations[number].conversations.received(&datagram.bytes);
         if let Some(fault) = fault {
             self.fault(format!("{}: {fault}", self.stations[number].name));
         }
