@@ -33,8 +33,10 @@ use crate::storage;
 pub(crate) enum Mail {
     /// A message that another worker got.
     Message { flow: Flow, bytes: Vec<u8> },
-    /// Bytes for a connection of this worker.
-    Send { flow: Flow, bytes: Vec<u8> },
+    /// Bytes for a connection of this worker, from another one.
+    Send { flow: Flow, bytes: Vec<u8>, from: u8 },
+    /// The connection that this worker gave bytes for is gone.
+    Failed(Flow),
     /// What the packet side has noticed.
     Report(media::Report),
     /// The store has written, or could not.
@@ -331,7 +333,13 @@ impl Worker {
                 self.desk.set_here(flow.local.ip());
                 self.switch.handle_message(now, &flow, &bytes);
             }
-            Mail::Send { flow, bytes } => self.send_stream(now, &flow, &bytes),
+            Mail::Send { flow, bytes, from } => {
+                let sent = self.send_stream(now, &flow, &bytes);
+                if !sent && let Some(mailbox) = self.workers.get(usize::from(from)) {
+                    mailbox.send(Mail::Failed(flow));
+                }
+            }
+            Mail::Failed(flow) => self.switch.handle_flow_failed(now, &flow),
             Mail::Report(report) if EchoService::owns(report.stream().session) => {
                 self.echo.handle_report(now, &report);
             }
@@ -445,11 +453,12 @@ impl Worker {
     }
 
     /// Sends on the connection that the flow names, or on one to the same peer, or on a new one; inside the process to the echo
-    /// service.
-    fn send_stream(&mut self, now: Instant, flow: &Flow, bytes: &[u8]) {
+    /// service. False when there is no such connection any more; the switch has been told.
+    fn send_stream(&mut self, now: Instant, flow: &Flow, bytes: &[u8]) -> bool {
         if flow.transport == Transport::Local {
             self.desk.set_here(flow.local.ip());
-            return self.echo.handle_message(now, flow, bytes);
+            self.echo.handle_message(now, flow, bytes);
+            return true;
         }
         let id = match flow.connection {
             Some(ConnectionId(id)) => {
@@ -457,12 +466,18 @@ impl Worker {
                 if worker != self.number
                     && let Some(mailbox) = self.workers.get(usize::from(worker))
                 {
-                    return mailbox.send(Mail::Send {
+                    mailbox.send(Mail::Send {
                         flow: *flow,
                         bytes: bytes.to_vec(),
+                        from: self.number,
                     });
+                    return true;
                 }
-                Some(Id(id)).filter(|id| self.streams.contains_key(id))
+                // After a restart the number that a token names can be that of another peer.
+                let known = self.streams.get(&Id(id));
+                known
+                    .filter(|stream| stream.flow.remote == flow.remote)
+                    .map(|_| Id(id))
             }
             None => None,
         };
@@ -482,6 +497,7 @@ impl Worker {
         if !sent {
             self.switch.handle_flow_failed(now, flow);
         }
+        sent
     }
 
     /// Carries out one wish of the switch. True when the relay thread has something to look at.

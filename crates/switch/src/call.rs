@@ -28,6 +28,7 @@ use crate::arena::Key;
 use crate::context::Context;
 use crate::directory::Directory;
 use crate::event::{Change, Event};
+use crate::reconnect::Whereabouts;
 use crate::record::{CallInfo, CallRecord, CallState, EndedBy, MediaPath, Traffic};
 use crate::route::token_in;
 use crate::switch::{Clock, Switch, TimerKey, Waiting};
@@ -59,7 +60,7 @@ pub(crate) struct Call {
 /// One end of a dialog, as far as a BYE of our own needs it (RFC 3261 12.2.1.1).
 #[derive(Default)]
 struct Party {
-    flow: Option<Flow>,
+    at: Option<Whereabouts>,
     /// The From or To value that names it, with its tag.
     address: Box<str>,
     tag: Box<str>,
@@ -99,7 +100,7 @@ impl Call {
                 .unwrap_or_default(),
             callee_address: address_of(m.request_uri(), directory),
             caller: Party {
-                flow: Some(*flow),
+                at: Some(Whereabouts::new(flow)),
                 address: header_text(m, HeaderId::From),
                 tag: from.and_then(|from| from.tag()).unwrap_or_default().into(),
                 target: contact_of(m)
@@ -159,6 +160,18 @@ impl Call {
         from_tag(m) == &*self.caller.tag
     }
 
+    /// Where the side is that a request inside a dialog goes to.
+    pub(crate) fn receiver(&mut self, m: Message<'_>) -> Option<&mut Whereabouts> {
+        let party = match self.is_from_caller(m) {
+            true => {
+                let place = self.dialog_of(m)?;
+                &mut self.dialogs.get_mut(place)?.callee
+            }
+            false => &mut self.caller,
+        };
+        party.at.as_mut()
+    }
+
     /// What the caller sent and what the callee sent, over all streams.
     fn traffic(&self, clock: &Clock) -> (Traffic, Traffic) {
         let (mut caller, mut callee) = (Traffic::default(), Traffic::default());
@@ -179,8 +192,8 @@ impl Switch {
     }
 
     /// Takes note of the CSeq that a side has come to: a BYE of our own in its name has to be above. And of its new Contact (RFC
-    /// 3261 12.2).
-    pub(crate) fn note_request(&mut self, key: Key<Call>, m: Message<'_>) {
+    /// 3261 12.2), and of a new connection.
+    pub(crate) fn note_request(&mut self, key: Key<Call>, flow: &Flow, m: Message<'_>) {
         let (Some(call), Ok(cseq)) = (self.calls.get_mut(key), m.cseq()) else {
             return;
         };
@@ -191,6 +204,9 @@ impl Switch {
             &mut call.dialogs[place].callee
         };
         party.cseq = party.cseq.max(cseq.number);
+        if let Some(at) = &mut party.at {
+            at.seen(flow);
+        }
         if let (Method::Invite | Method::Update, Some(contact)) = (m.method(), contact_of(m)) {
             party.target = contact.into();
         }
@@ -233,7 +249,7 @@ impl Switch {
         let place = known.unwrap_or_else(|| {
             call.dialogs.push(Dialog {
                 callee: Party {
-                    flow: Some(*flow),
+                    at: Some(Whereabouts::new(flow)),
                     tag: tag.into(),
                     ..Party::default()
                 },
@@ -251,7 +267,7 @@ impl Switch {
             let longest = self.shared.config.longest_call;
             call.longest = Some(self.timers.schedule(now, now + longest, TimerKey::Longest(key)));
             let callee = &mut call.dialogs[place].callee;
-            callee.flow = Some(*flow);
+            callee.at = Some(Whereabouts::new(flow));
             callee.address = header_text(m, HeaderId::To);
             callee.target = callee_target(m);
             callee.routes = routes_to_callee(m, |token| token.call == key.to_u64(), secret);

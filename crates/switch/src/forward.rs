@@ -96,13 +96,14 @@ impl Switch {
     }
 
     /// Forwards an ACK for a 2xx, which has no response: nothing is kept.
-    pub(crate) fn forward_ack(&mut self, flow: &Flow, m: Message<'_>, route: &Route<'_>) {
+    pub(crate) fn forward_ack(&mut self, now: Instant, flow: &Flow, m: Message<'_>, route: &Route<'_>) {
         // Without our token it is the ACK for a refusal of our own, or stray.
         let Some(token) = route.token else { return };
         if m.max_forwards().ok().flatten() == Some(0) {
             return;
         }
         let leg = other_side(m, &token);
+        let there = self.flow_to_receiver(now, m, route, &token, leg.flow);
         // Where the next hop has to be looked up, the ACK takes the way of its INVITE: it cannot wait for the DNS.
         let next = route
             .next
@@ -110,8 +111,8 @@ impl Switch {
             .or(route.strict_target)
             .unwrap_or(m.request_uri());
         let out = match leg.direct || route.next.is_some() {
-            true => leg.flow,
-            false => self.numeric_flow(next, flow).unwrap_or(leg.flow),
+            true => there,
+            false => self.numeric_flow(next, flow).unwrap_or(there),
         };
         let body = self.media_of_ack(flow, m, &token);
         let seed = m.top_via().map_or(&b""[..], |via| via.as_str().as_bytes());

@@ -4,7 +4,7 @@
 //!
 //! - `switch`: the entry; `request`: is it sane, is it ours, who sent it, whom is it for;
 //! - [`auth`], [`directory`]: digest, trusted networks, accounts; [`registrar`], [`location`]: REGISTER and the bindings;
-//! - `proxy` with `context`, `forward`, `next_hop`, `route`, [`token`]: forwarding, forking, responses, Record-Route;
+//! - `proxy` with `context`, `forward`, `next_hop`, `reconnect`, `route`, [`token`]: forwarding, forking, responses, Record-Route;
 //! - `call` with [`record`]: calls, the media relay's orders, the call's record; [`keepalive`]: phones behind NAT.
 //!
 //! Nothing here does I/O; [`Event`] is what the switch asks of the world.
@@ -26,6 +26,7 @@ mod context;
 mod forward;
 mod next_hop;
 mod proxy;
+mod reconnect;
 mod request;
 mod route;
 mod switch;

@@ -162,8 +162,11 @@ impl Switch {
         let Some(branch) = context.branches.get_mut(usize::from(position)) else {
             return false;
         };
-        if cancelled || branch.resolution.is_none() {
+        if cancelled {
             return false;
+        }
+        if branch.resolution.is_none() {
+            return status == 480 && self.send_again(now, key, position);
         }
         if let Some(address) = branch.address.take() {
             self.failed_targets.insert(now, address, retry_after);

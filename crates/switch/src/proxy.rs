@@ -88,7 +88,7 @@ impl Switch {
             _ => {}
         }
         if let Some(call) = call {
-            self.note_request(call, m);
+            self.note_request(call, flow, m);
         }
         self.launch_all(now, key, m, route);
     }

@@ -57,7 +57,7 @@ impl Switch {
             Received::NewRequest(new) => self.new_request(now, flow, m, &route, new),
             Received::Cancel { invite: Some(invite) } => self.cancelled(now, m, invite),
             Received::Cancel { invite: None } => self.refuse(flow, m, 481, None),
-            Received::Ack => self.forward_ack(flow, m, &route),
+            Received::Ack => self.forward_ack(now, flow, m, &route),
             _ => {}
         }
     }
@@ -196,10 +196,11 @@ impl Switch {
         token: &Token,
     ) {
         let leg = other_side(m, token);
+        let there = self.flow_to_receiver(now, m, route, token, leg.flow);
         let target = Target {
             uri: route.strict_target.map(Box::from),
             path: None,
-            flow: (leg.direct || route.next.is_some()).then_some(leg.flow),
+            flow: (leg.direct || route.next.is_some()).then_some(there),
             direct: leg.direct,
         };
         self.start_in_dialog(now, flow, m, route, new, token, target);

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::Instant;
 
+use sip::headers::NameAddr;
 use sip::{Flow, HeaderId, Message, Method};
 
 use super::{Call, Party, callee_target, routes_to_callee};
@@ -17,7 +18,7 @@ pub(crate) const NOBODY: u64 = 0;
 impl Switch {
     /// Ends an answered call: a BYE to each side, with the reason, and the call's record.
     pub(crate) fn hang_up_both(&mut self, now: Instant, key: Key<Call>, reason: &str) {
-        let Some(call) = self.calls.get_mut(key) else {
+        let Some(call) = self.calls.get(key) else {
             return;
         };
         let Some(place) = call.confirmed.filter(|_| call.ending.is_none()) else {
@@ -26,9 +27,17 @@ impl Switch {
         // Far above what the phones have used: each side sees one number space per direction.
         let byes = {
             let callee = &call.dialogs[place].callee;
-            [bye(call, &call.caller, callee), bye(call, callee, &call.caller)]
+            let to = |party: &Party| {
+                let address = NameAddr::parse(&party.address).map_or("", |address| address.uri);
+                Some(self.present_flow(now, party.at.as_ref()?, address, &party.target))
+            };
+            [
+                (to(callee), bye(call, &call.caller, callee)),
+                (to(&call.caller), bye(call, callee, &call.caller)),
+            ]
         };
-        for (flow, mut bye) in byes.into_iter().flatten() {
+        for (flow, mut bye) in byes {
+            let Some(flow) = flow else { continue };
             let _ = write!(
                 bye,
                 "Reason: SIP;cause=200;text=\"{reason}\"\r\nContent-Length: 0\r\n\r\n"
@@ -96,9 +105,9 @@ impl Switch {
 }
 
 /// A BYE as if from one party to the other, without Via and without the end of the head.
-fn bye(call: &Call, from: &Party, to: &Party) -> Option<(Flow, Vec<u8>)> {
+fn bye(call: &Call, from: &Party, to: &Party) -> Vec<u8> {
     let cseq = from.cseq.saturating_add(CSEQ_STEP);
-    let head = head(
+    head(
         Method::Bye,
         &to.target,
         &to.routes,
@@ -106,8 +115,7 @@ fn bye(call: &Call, from: &Party, to: &Party) -> Option<(Flow, Vec<u8>)> {
         &to.address,
         &call.call_id,
         cseq,
-    );
-    Some((to.flow?, head))
+    )
 }
 
 fn head(

@@ -10,6 +10,7 @@ mod in_dialog;
 mod media;
 mod next_hop;
 mod phone;
+mod reconnect;
 mod refusals;
 mod responses;
 mod world;
