@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use sip::frame::{Framed, Framer};
 use sip::headers::Contacts;
-use sip::{Edits, HeaderId, Index, Message, MessageBuf, Response};
+use sip::{Edits, HeaderId, Index, Message, MessageBuf, Part, Response};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut index = Index::new();
@@ -95,7 +95,8 @@ fn write(m: Message<'_>, is_valid: bool) {
     });
     edits.pop_value(m, HeaderId::Route);
     edits.decrement_max_forwards(m, 70);
-    edits.set_body(m, Some("application/sdp"), b"v=0\r\n");
+    let part = Part::find(m, "application/sdp").unwrap_or(Part::whole(m));
+    edits.set_part(m, &part, b"v=0\r\n");
     edits.write(m, &mut out);
     if is_valid && out.len() <= sip::message::limits::MESSAGE_BYTES {
         match MessageBuf::parse(out.as_slice()) {

@@ -451,13 +451,14 @@ fn describe(
     body: &mut Vec<u8>,
 ) -> Result<bool, u16> {
     body.clear();
-    if !m.body().is_empty() && !m.is_content_type(SDP) {
+    let offer = sdp_of(m);
+    if !m.body().is_empty() && offer.is_empty() {
         return Err(415);
     }
     let offers = m.body().is_empty();
     let described = match offers {
         true => echo.offer(ports, body),
-        false => echo.answer(flow.remote.ip(), m.body(), ports, body),
+        false => echo.answer(flow.remote.ip(), offer, ports, body),
     };
     described.map(|()| offers).map_err(|error| match error {
         EchoError::Sdp(_) => 400,
@@ -467,7 +468,9 @@ fn describe(
 }
 
 fn sdp_of<'a>(m: Message<'a>) -> &'a [u8] {
-    if m.is_content_type(SDP) { m.body() } else { b"" }
+    let part = sip::Part::find(m, SDP);
+    part.and_then(|part| m.body().get(part.content))
+        .unwrap_or_default()
 }
 
 /// The tag of this end is 64 bits that cannot be guessed (see [`Transactions`]), and names the call.

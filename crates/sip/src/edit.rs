@@ -14,6 +14,7 @@ pub(crate) use via::source_changes;
 use crate::header_id::HeaderId;
 use crate::headers::CommaList;
 use crate::message::Message;
+use crate::multipart::Part;
 use crate::text::offset_in;
 use smallvec::SmallVec;
 use std::fmt;
@@ -187,23 +188,26 @@ impl Edits {
         self.set_max_forwards(m, value);
     }
 
-    /// Replaces the body and its Content-Length; with an empty body Content-Type goes too. `None` leaves Content-Type.
-    pub fn set_body(&mut self, m: Message<'_>, content_type: Option<&str>, body: &[u8]) {
+    /// Replaces the content of one part of the body, and says how long the body is then.
+    pub fn set_part(&mut self, m: Message<'_>, part: &Part, content: &[u8]) {
+        let body = m.index().body_range();
+        let at = |range: &Range<usize>| body.start + range.start..body.start + range.end;
+        let mut length = body.len() - part.content.len() + content.len();
+        if let Some(own) = &part.length {
+            let digits = content.len().to_string();
+            length = length - own.len() + digits.len();
+            self.replace_range(at(own), digits.as_str());
+        }
         self.set(
             m,
             HeaderId::ContentLength,
-            u32::try_from(body.len()).unwrap_or(u32::MAX),
+            u32::try_from(length).unwrap_or(u32::MAX),
         );
-        if body.is_empty() {
-            self.remove_all(m, HeaderId::ContentType);
-        } else if let Some(content_type) = content_type {
-            self.set(m, HeaderId::ContentType, content_type);
-        }
-        let range = m.index().body_range();
+        let range = at(&part.content);
         if range.is_empty() {
-            self.insert(range.start, false, |out| out.extend_from_slice(body));
+            self.insert(range.start, false, |out| out.extend_from_slice(content));
         } else {
-            self.replace(range, |out| out.extend_from_slice(body));
+            self.replace(range, |out| out.extend_from_slice(content));
         }
     }
 

@@ -2,7 +2,7 @@
 //! allocates.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
-use sip::{Edits, Flow, HeaderId, Index, Message, Outbox, Response, Transport};
+use sip::{Edits, Flow, HeaderId, Index, Message, Outbox, Part, Response, Transport};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,7 +53,8 @@ fn forward(index: &mut Index, edits: &mut Edits, outbox: &mut Outbox, flow: &Flo
     });
     edits.pop_value(m, HeaderId::Route);
     edits.decrement_max_forwards(m, 70);
-    edits.set_body(m, Some("application/sdp"), b"v=0\r\n");
+    let sdp = Part::find(m, "application/sdp").unwrap();
+    edits.set_part(m, &sdp, b"v=0\r\n");
     edits.append(m, "X-Trace", "1");
     outbox.push_with(flow, |out| edits.write(m, out));
 }

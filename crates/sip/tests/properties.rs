@@ -107,7 +107,7 @@ fn edit_everything(m: Message<'_>) -> Vec<u8> {
     edits.decrement_max_forwards(m, 70);
     edits.set(m, HeaderId::Subject, "s");
     edits.remove_all(m, HeaderId::Other);
-    edits.set_body(m, Some("a/b"), b"c");
+    edits.set_part(m, &sip::Part::whole(m), b"c");
     let mut out = Vec::new();
     edits.write(m, &mut out);
     Response::new(m, 400)

@@ -69,8 +69,8 @@ impl Switch {
             record_route(edits, m, &self.shared.secret, &token, in_address, sent_by);
         }
         Switch::strip_credentials(edits, m, &self.shared.directory);
-        if body == Body::Rewritten {
-            edits.set_body(m, None, &self.scratch.body);
+        if let Body::Rewritten(part) = &body {
+            edits.set_part(m, part, &self.scratch.body);
         }
         let share = (breadth / context.targets.len().max(1) as u32).max(1);
         edits.set(m, HeaderId::MaxBreadth, format_args!("{share}"));
@@ -127,8 +127,8 @@ impl Switch {
         edits.decrement_max_forwards(m, self.shared.config.max_forwards);
         route.take_off(edits, m);
         Switch::strip_credentials(edits, m, &self.shared.directory);
-        if body == Body::Rewritten {
-            edits.set_body(m, None, &self.scratch.body);
+        if let Body::Rewritten(part) = &body {
+            edits.set_part(m, part, &self.scratch.body);
         }
         push_via(edits, m, &out, sent_by, branch.as_str());
         self.outbox.push_with(&out, |bytes| edits.write(m, bytes));
@@ -152,8 +152,8 @@ impl Switch {
         let edits = &mut self.scratch.edits;
         edits.clear();
         edits.pop_value(m, HeaderId::Via);
-        if body == Body::Rewritten {
-            edits.set_body(m, None, &self.scratch.body);
+        if let Body::Rewritten(part) = &body {
+            edits.set_part(m, part, &self.scratch.body);
         }
         edits.write(m, &mut bytes);
         self.respond(now, key, m.status(), &bytes);

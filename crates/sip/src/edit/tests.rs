@@ -83,12 +83,13 @@ fn pop_value_goes_on_to_the_next_line() {
 }
 
 #[test]
-fn an_empty_body_takes_its_type_along() {
-    let out = edited(REQUEST, |e, m| e.set_body(m, None, b""));
-    assert!(!out.contains("Content-Type"));
-    assert!(out.ends_with("Content-Length: 0\r\n\r\n"));
-    let out = edited(&out, |e, m| e.set_body(m, Some("application/sdp"), b"v=0\r\n"));
-    assert!(out.ends_with("Content-Length: 5\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n"));
+fn a_new_body_brings_its_length() {
+    let set = |text: &str, body: &str| edited(text, |e, m| e.set_part(m, &Part::whole(m), body.as_bytes()));
+    let out = set(REQUEST, "");
+    assert!(out.ends_with("Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n"));
+    assert!(set(&out, "longer than").ends_with("Content-Length: 11\r\n\r\nlonger than"));
+    let without = REQUEST.replace("Content-Length: 2\r\n", "");
+    assert!(set(&without, "v").ends_with("Content-Type: text/plain\r\nContent-Length: 1\r\n\r\nv"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use media::Branch as MediaBranch;
 use media::negotiation::{Carrier, Error, Party, Rewritten, Role, Session, Transaction};
 use media::{Command, SessionId};
-use sip::{Flow, Message, Method, Transport};
+use sip::{Flow, Message, Method, Part, Transport};
 
 use super::{Call, contact_of};
 use crate::arena::Key;
@@ -16,12 +16,12 @@ use crate::switch::Switch;
 use crate::token::Token;
 
 /// What a message's body is to be when it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// As it came.
     Unchanged,
-    /// What stands in `scratch.body`.
-    Rewritten,
+    /// This part of it is what stands in `scratch.body`.
+    Rewritten(Part),
 }
 
 impl Switch {
@@ -265,24 +265,21 @@ impl Switch {
         let Some(session) = self.calls.get_mut(key).and_then(|call| call.session.as_mut()) else {
             return Ok(Body::Unchanged);
         };
-        let sdp = if m.is_content_type("application/sdp") {
-            m.body()
-        } else {
-            &[]
-        };
+        let part = Part::find(m, "application/sdp");
+        let sdp = part.as_ref().and_then(|part| m.body().get(part.content.clone()));
         self.scratch.body.clear();
         let result = session.rewrite(
             media,
             role,
             carrier,
             source,
-            sdp,
+            sdp.unwrap_or_default(),
             &mut *self.ports,
             &mut self.scratch.body,
         );
         self.media_commands(key);
         match result {
-            Ok(Rewritten::Written) => Ok(Body::Rewritten),
+            Ok(Rewritten::Written) => Ok(part.map_or(Body::Unchanged, Body::Rewritten)),
             Ok(Rewritten::Unchanged) => Ok(Body::Unchanged),
             Err(Error::NoPorts(_)) => Err(503),
             Err(Error::UnknownBranch(_)) => Ok(Body::Unchanged),

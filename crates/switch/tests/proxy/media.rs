@@ -315,6 +315,52 @@ fn a_caller_on_ipv4_and_a_callee_on_ipv6_each_read_their_family() {
     relay_port(&world.status(&alice(), 200));
 }
 
+/// A message with its description packed into a multipart body beside something else.
+fn packed(message: &str) -> String {
+    let (head, sdp) = message.split_once("\r\n\r\n").expect("a head and a body");
+    let body = format!(
+        "--b;1\r\nContent-Type: application/isup\r\n\r\nc=IN IP4 10.9.9.9\r\n--b;1\r\nContent-Type: application/sdp\r\n\r\n{sdp}\r\n--b;1--\r\n"
+    );
+    let head = head
+        .replace("application/sdp", "multipart/mixed; boundary=\"b;1\"")
+        .replace(
+            &format!("Content-Length: {}", sdp.len()),
+            &format!("Content-Length: {}", body.len()),
+        );
+    format!("{head}\r\n\r\n{body}")
+}
+
+#[test]
+fn a_description_in_a_multipart_body_is_rewritten_and_nothing_else_of_it() {
+    let mut world = ready();
+    let sent = packed(&invite(&alice(), "bob"));
+    world.say(&alice(), &sent);
+    world.status(&alice(), 100);
+    let got = world.request(&bob(), "INVITE");
+    got.assert_length();
+    let port = got
+        .body()
+        .split("m=audio ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let expected = text(&sent)
+        .body()
+        .replace("IN IP4 10.0.0.1\r\nt", "IN IP4 203.0.113.10\r\nt")
+        .replace("m=audio 4000", &format!("m=audio {}", port.expect("a port")));
+    assert_eq!(got.body(), expected);
+    assert!(got.body().contains("c=IN IP4 10.9.9.9") && got.get("Content-Type").starts_with("multipart/"));
+    world.say(&bob(), &packed(&accept(&bob(), &got, "b")));
+    let ok = world.status(&alice(), 200);
+    ok.assert_length();
+    assert!(ok.body().contains("c=IN IP4 203.0.113.10\r\nt"), "{ok:#?}");
+    assert_eq!(legs(&world), (2, 0));
+    let mut near = Dialog::caller(&alice(), &ok);
+    world.say(&alice(), &near.next("ACK", "", ""));
+    world.request(&bob(), "ACK");
+    bye(&mut world, &mut near);
+    world.ends_empty();
+}
+
 #[test]
 fn the_echo_service_gets_the_description_as_it_is() {
     let mut world = World::new();
