@@ -6,7 +6,7 @@
 //! sides hear each other and nobody else, every call has its record.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::{EndCause, PhoneEvent};
 use sip::{Index, Message, Method};
@@ -251,11 +251,12 @@ impl World<'_> {
         if let Some(fault) = self.fault_of_record(facts, end) {
             faults.push(fault);
         }
-        let disturbed = self
-            .troubles
-            .iter()
-            .any(|(from, to)| *to + Duration::from_secs(1) >= facts.started && *from <= end.at);
-        if self.plan.weather == Weather::Stormy || disturbed {
+        let disturbed = |until: Instant| {
+            let during =
+                |(from, to): &(Instant, Instant)| *to + DISTURBING >= facts.started && *from <= until;
+            self.plan.weather == Weather::Stormy || self.troubles.iter().any(during)
+        };
+        if disturbed(end.at) {
             return faults;
         }
         let found = match (&end.cause, facts.answered) {
@@ -274,7 +275,8 @@ impl World<'_> {
         if facts.expected != Expected::Anything && gave_up && silent {
             faults.push(String::from("no telephone rang"));
         }
-        if facts.answered.is_some() {
+        // Who has not heard that the call is over, speaks on.
+        if facts.answered.is_some() && !disturbed(last_end(facts, end)) {
             faults.extend(self.fault_of_media(facts, end));
         }
         faults
@@ -293,8 +295,7 @@ impl World<'_> {
         if records.len() > 1 && !self.plan.steps.iter().any(boxes) {
             return Some(format!("{} records: {records:?}", records.len()));
         }
-        let ends = facts.callees.iter().filter_map(|callee| callee.end.as_ref());
-        let last = ends.chain([end]).map(|end| end.at).max().unwrap_or(end.at);
+        let last = last_end(facts, end);
         // A BYE may have to be sent often before it arrives.
         let written = match self.plan.weather {
             Weather::Stormy => Duration::from_secs(40),
@@ -345,6 +346,14 @@ impl World<'_> {
     }
 }
 
+/// When the last telephone of a call was done with it; `end` is the caller's end.
+fn last_end(facts: &CallFacts, end: &End) -> Instant {
+    let ends = facts.callees.iter().filter_map(|callee| callee.end.as_ref());
+    ends.map(|end| end.at).fold(end.at, Instant::max)
+}
+
+/// So long after a crash calls may still suffer from it.
+const DISTURBING: Duration = Duration::from_secs(1);
 /// A telephone that is there rings so soon on calm lines.
 const RINGS_WITHIN: Duration = Duration::from_secs(1);
 /// Every telephone behind NAT has been sent a keepalive after a start.

@@ -270,14 +270,23 @@ impl<'p> World<'p> {
             directory: Arc::clone(&self.directory),
             location: Arc::new(location),
             auth: Arc::new(AuthShared::new(
-                AuthConfig::default(),
+                AuthConfig {
+                    // Who does not know his password shall hear 407 as often as he calls.
+                    wrong_passwords: 0,
+                    ..AuthConfig::default()
+                },
                 self.plan.workers,
                 self.random.bytes(),
             )),
             workers: self.plan.workers,
             secret: self.secret,
         };
-        let service = Service::start(self.now, self.clock, Arc::new(shared), &SERVICE, &mut self.random);
+        // Each process has a clock of its own, from its start on.
+        let clock = Clock {
+            instant: self.now,
+            unix_ms: self.clock.unix_ms(self.now),
+        };
+        let service = Service::start(self.now, clock, Arc::new(shared), &SERVICE, &mut self.random);
         self.service = Some(service);
     }
 

@@ -117,7 +117,8 @@ impl World<'_> {
         self.expect_anything(|call| call.plan.to == own || call.plan.to == plan.to);
         if let Callee::Account(account) = plan.to {
             for number in 0..self.stations.len() {
-                if self.plan.phones[number].account == account && self.is_free(number) {
+                // Those in a call as well: it may end before this one arrives.
+                if self.plan.phones[number].account == account && !self.is_awaited(number) {
                     self.stations[number].phone.set_answering(plan.answering);
                 }
             }
@@ -170,11 +171,19 @@ impl World<'_> {
 
     /// A telephone has no call, and none is on its way to it.
     pub(crate) fn is_free(&self, number: usize) -> bool {
+        self.stations[number].phone.calls().next().is_none() && !self.is_awaited(number)
+    }
+
+    /// A call is on its way to a telephone.
+    fn is_awaited(&self, number: usize) -> bool {
         let account = self.plan.phones[number].account;
-        let recently = |call: &CallFacts| {
-            call.plan.to == Callee::Account(account) && self.now.duration_since(call.started) < ON_ITS_WAY
-        };
-        self.stations[number].phone.calls().next().is_none() && !self.calls.iter().any(recently)
+        self.calls.iter().any(|call| {
+            let recent = self.now.duration_since(call.started) < ON_ITS_WAY;
+            // The service may have been down when it was made; then its INVITE comes much later.
+            let came = call.callees.iter().any(|callee| callee.station == number);
+            let open = call.end.is_none() && call.answered.is_none() && !came;
+            call.plan.to == Callee::Account(account) && (recent || open)
+        })
     }
 
     pub(super) fn hang_up(&mut self, call: usize) {
