@@ -224,6 +224,8 @@ fn shared(
         trusted: config.auth.trusted.clone(),
         algorithms: config.auth.algorithms.clone(),
         nonce_lifetime: config.auth.nonce_lifetime,
+        wrong_passwords: config.auth.wrong_passwords,
+        wrong_passwords_within: config.auth.wrong_passwords_within,
         ..AuthConfig::default()
     };
     Ok(Arc::new(Shared {

@@ -3,9 +3,12 @@
 //! [`Authenticator::authenticate_register`] is asked about a REGISTER to this service, [`Authenticator::authenticate_proxy`]
 //! about any other request outside of dialogs, except ACK and CANCEL, which nobody can be asked about (RFC 3261 22.1). The
 //! [`Verdict`] says what to do; a challenge comes with its header lines written. An unknown user is challenged and checked just
-//! as a known one, so that neither answers nor time tell who has an account.
+//! as a known one, so that neither answers nor time tell who has an account. Who gives too many wrong passwords is refused for a
+//! while, whether the next one is right or not.
 //!
 //! Whether the digest's `uri` names the request's target is not compared: devices on the way rewrite Request-URIs.
+
+mod guesses;
 
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +23,7 @@ use sip::uri::Host;
 use sip::{Flow, HeaderId, Message, Transport};
 use siphasher::sip::SipHasher13;
 
+use self::guesses::{Guesses, Suspicion};
 use crate::directory::{Account, AddressOfRecord, Directory};
 
 /// Settings of authentication.
@@ -36,6 +40,11 @@ pub struct AuthConfig {
     pub nonce_lifetime: Duration,
     /// Nonces in use that each worker remembers, 48 bytes each; when there are more, telephones are challenged more often.
     pub nonces: usize,
+    /// Wrong passwords for one account from one source (an IPv4 address or an IPv6 /64) before credentials for that account are
+    /// refused there with 403. 0: never.
+    pub wrong_passwords: u32,
+    /// The time within which they count, and how long credentials are refused then.
+    pub wrong_passwords_within: Duration,
 }
 
 impl Default for AuthConfig {
@@ -46,6 +55,8 @@ impl Default for AuthConfig {
             qop: vec![Qop::Auth],
             nonce_lifetime: Duration::from_secs(3600),
             nonces: 65_536,
+            wrong_passwords: 10,
+            wrong_passwords_within: Duration::from_secs(300),
         }
     }
 }
@@ -57,6 +68,7 @@ pub struct AuthShared {
     secret: [u8; 16],
     /// By the worker that minted the nonce. A telephone's packets mostly come to one worker, so the locks are free.
     guards: Vec<Mutex<ReplayGuard>>,
+    guesses: Guesses,
 }
 
 /// Authentication in one worker.
@@ -101,6 +113,7 @@ impl AuthShared {
         let guard = || Mutex::new(ReplayGuard::new(config.nonces, config.nonce_lifetime));
         AuthShared {
             guards: (0..workers.max(1)).map(|_| guard()).collect(),
+            guesses: Guesses::new(config.wrong_passwords, config.wrong_passwords_within, secret),
             secret,
             config,
         }
@@ -222,6 +235,14 @@ impl Authenticator {
             Some(claimed) if claimed.user() == credentials.username => claimed.clone(),
             _ => AddressOfRecord::new(credentials.username, realm),
         };
+        let source = flow.remote.ip();
+        let suspicion = self.shared.guesses.look(unix, source, aor.as_str());
+        if suspicion == Suspicion::TooMany {
+            return Err(Verdict::Refused {
+                status: 403,
+                reason: "Too Many Wrong Passwords",
+            });
+        }
         let account = self.directory.account(&aor);
         let known = account
             .as_ref()
@@ -232,6 +253,9 @@ impl Authenticator {
         };
         let proven = credentials.verify(&ha1, m.method().as_str(), m.body()) && exists;
         let Some(account) = account.filter(|_| proven) else {
+            // Whatever the nonce: an old one is no leave to guess.
+            let guess = credentials.response;
+            self.shared.guesses.wrong(unix, source, aor.as_str(), guess);
             return Err(self.challenge(unix, realm, side, claimed, false));
         };
         let nonce_use = match self.mint.check(unix, credentials.nonce) {
@@ -241,6 +265,9 @@ impl Authenticator {
         if matches!(nonce_use, NonceUse::Replayed | NonceUse::Forgotten) {
             // The password is right, so the telephone need not ask its user for it again.
             return Err(self.challenge(unix, realm, side, claimed, true));
+        }
+        if suspicion == Suspicion::Some && nonce_use == NonceUse::Fresh {
+            self.shared.guesses.forget(source, aor.as_str());
         }
         if account.disabled {
             return Err(Verdict::Refused {

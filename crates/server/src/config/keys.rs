@@ -84,6 +84,14 @@ section! {
         /// After that it is challenged again with `stale=true` and answers by itself. When it is longer than a
         /// registration, a phone refreshes with one round trip instead of two.
         nonce_lifetime: Duration = "1h", from "1m" to "1d", since "0.1";
+        /// Wrong passwords for one account from one source, an IPv4 address or an IPv6 /64, before it is refused.
+        ///
+        /// Then everything from there that carries a password for that account is answered 403, the right password as
+        /// well, until `wrong_passwords_within` is over. A right password before starts the count anew. `0` refuses
+        /// nobody, and passwords can be guessed at the speed of the line.
+        wrong_passwords: u32 = 10, from 0 to 10_000, since "0.1";
+        /// How long wrong passwords count, and how long their source is refused when they are too many.
+        wrong_passwords_within: Duration = "5m", from "1s" to "1d", since "0.1";
     }
 }
 
