@@ -137,14 +137,26 @@ fn baresip_calls_linphone_and_the_callee_hangs_up() {
 #[test]
 fn the_echo_service_sends_back_what_it_hears() {
     let site = Site::claim();
-    let _server = Server::start(&site, &["alice"]);
+    let server = Server::start(&site, &["alice"]);
     let mut alice = Baresip::registered(&site, &Settings::of(&site, 0, "alice", LOW));
     alice.dial("echo");
     alice.wait_for_event("CALL_ESTABLISHED");
     alice.wait_to_hear(LOW, 1.5);
+    let (sent, back) = packets(&server, "calls").expect("`trapez calls` shows the call");
+    assert!(sent > 0 && sent == back, "{sent} packets, {back} back");
     alice.command("hangup", "");
     alice.wait_for_event("CALL_CLOSED");
     alice.heard().assert_holds(LOW, HIGH);
+    let recorded = wait_until(Duration::from_secs(5), || packets(&server, "records"));
+    assert!(recorded.is_some_and(|(in_all, back)| in_all >= sent && in_all == back));
+}
+
+/// Packets of the first call that a command shows: from the caller and from the callee.
+fn packets(server: &Server<'_>, command: &str) -> Option<(u64, u64)> {
+    let shown: serde_json::Value = serde_json::from_str(&server.ask(&[command, "--json"])).ok()?;
+    let call = &shown[command][0];
+    let of = |side: &str| call[side]["packets"].as_u64();
+    Some((of("from_caller")?, of("from_callee")?))
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //!
 //! The switch proxies to it over a flow whose transport is [`Transport::Local`](sip::Transport::Local) and whose remote address
 //! is the caller's. Give such messages to [`EchoService::handle_message`], and what [`EchoService::outbox`] holds back to the
-//! switch, over the same flow; give [`EchoService::poll_command`]'s orders to the packet side, and its reports, as far as
-//! [`EchoService::owns`] their session, to [`EchoService::handle_report`]; wait until [`EchoService::poll_timeout`] and call
+//! switch, over the same flow; give [`EchoService::poll_command`]'s orders to the packet side, and its reports, as far as their
+//! session [is local](SessionId::is_local), to [`EchoService::handle_report`]; wait until [`EchoService::poll_timeout`] and call
 //! [`EchoService::handle_timeout`].
 //!
 //! Such a flow neither loses nor repeats nor reorders, so requests are answered without server transactions (8.2.7). The 2xx is
@@ -105,12 +105,6 @@ impl EchoService {
         }
     }
 
-    /// Whether a session of the packet side is one of an echo service: those of the switch never have the highest bit.
-    #[must_use]
-    pub fn owns(session: SessionId) -> bool {
-        session.0 & OWN != 0
-    }
-
     /// A message came from the switch.
     pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: &[u8]) {
         let mut index = std::mem::take(&mut self.index);
@@ -122,11 +116,21 @@ impl EchoService {
         while self.transactions.poll_event().is_some() {}
     }
 
-    /// The packet side reports about a session that is [owned](EchoService::owns).
+    /// The packet side reports about a session that [is local](SessionId::is_local).
     pub fn handle_report(&mut self, now: Instant, report: &Report) {
         if let Report::Timeout { stream, silence } = report {
             let reason = format!("no media for {} s", silence.as_secs());
             self.hang_up(now, stream.session, &reason);
+        }
+    }
+
+    /// Asks the packet side for the counters of all calls. Its reports concern the switch, which keeps the calls' records.
+    pub fn ask_for_counters(&mut self) {
+        for call in self.calls.values_mut() {
+            call.echo.ask_for_counters();
+            while let Some(command) = call.echo.poll_command() {
+                self.commands.push_back(command);
+            }
         }
     }
 
@@ -213,7 +217,7 @@ impl EchoService {
 
     /// An INVITE that begins a call.
     fn invited(&mut self, now: Instant, flow: &Flow, m: Message<'_>, tag: &str) {
-        let session = session_of(tag);
+        let session = SessionId::local(tag);
         if self.calls.len() >= self.config.max_calls || self.calls.contains_key(&session) {
             return self.refuse(flow, m, tag, 486);
         }
@@ -408,7 +412,7 @@ impl EchoService {
 
     /// The call whose dialog a message belongs to.
     fn find(&self, m: Message<'_>) -> Option<SessionId> {
-        let session = session_of(m.to().ok()?.tag()?);
+        let session = SessionId::local(m.to().ok()?.tag()?);
         let call = self.calls.get(&session)?;
         call.dialog.matches_request(&m).then_some(session)
     }
@@ -473,13 +477,6 @@ fn sdp_of<'a>(m: Message<'a>) -> &'a [u8] {
         .unwrap_or_default()
 }
 
-/// The tag of this end is 64 bits that cannot be guessed (see [`Transactions`]), and names the call.
-fn session_of(tag: &str) -> SessionId {
-    SessionId(u64::from_str_radix(tag, 16).unwrap_or(0) | OWN)
-}
-
-/// The bit that tells the sessions of an echo service from those of the switch.
-const OWN: u64 = 1 << 63;
 const SDP: &str = "application/sdp";
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE";
 /// A response without its body, roughly.

@@ -212,12 +212,27 @@ impl Formats {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SessionId(pub u64);
 
+impl SessionId {
+    /// The session of a user agent inside the service whose dialog has that tag: 64 bits in hexadecimal that cannot be guessed.
+    /// The switch's own sessions never have the highest bit.
+    pub fn local(tag: &str) -> Self {
+        SessionId(u64::from_str_radix(tag, 16).unwrap_or(0) | LOCAL)
+    }
+
+    /// It is a session of a user agent inside the service.
+    pub fn is_local(self) -> bool {
+        self.0 & LOCAL != 0
+    }
+}
+
+const LOCAL: u64 = 1 << 63;
+
 /// One m= line of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct StreamId {
     /// The call.
     pub session: SessionId,
-    /// The m= line, counted from 0.
+    /// The m= line, counted from 0; for a user agent inside the service always 0: it has one stream.
     pub line: u8,
 }
 

@@ -35,8 +35,6 @@ pub struct Echo {
     session: SessionId,
     caller: IpAddr,
     pair: Option<PortPair>,
-    /// Which m= line is the echo's.
-    line: u8,
     /// Counts descriptions, for o=.
     version: u32,
     /// The leg is open.
@@ -52,7 +50,6 @@ impl Echo {
             session,
             caller: caller.to_canonical(),
             pair: None,
-            line: 0,
             version: 0,
             opened: false,
             codec: None,
@@ -74,7 +71,7 @@ impl Echo {
         let address = sdp.connection_of(media).and_then(|connection| connection.address);
         let pair = self.take_pair(address.unwrap_or(source), ports)?;
         self.caller = source.to_canonical();
-        self.listen(line, pair, &sdp, media);
+        self.listen(pair, &sdp, media);
         let direction = mirrored(sdp.direction_of(media));
         let formats: Vec<RtpMap<'_>> = accepted_formats(media);
         self.write_head(pair, out);
@@ -134,7 +131,7 @@ impl Echo {
             .ok_or(EchoError::NotAcceptable)?;
         self.caller = source.to_canonical();
         if let Some(pair) = self.pair {
-            self.listen(0, pair, &sdp, media);
+            self.listen(pair, &sdp, media);
         }
         Ok(())
     }
@@ -143,6 +140,15 @@ impl Echo {
     pub fn confirmed(&mut self) {
         if self.pair.is_some() {
             self.commands.push_back(Command::Confirm {
+                stream: self.stream(),
+            });
+        }
+    }
+
+    /// The counters are wanted: [`Report::Counters`](crate::Report::Counters) will bring them.
+    pub fn ask_for_counters(&mut self) {
+        if self.opened {
+            self.commands.push_back(Command::Snapshot {
                 stream: self.stream(),
             });
         }
@@ -167,7 +173,7 @@ impl Echo {
     pub fn stream(&self) -> StreamId {
         StreamId {
             session: self.session,
-            line: self.line,
+            line: 0,
         }
     }
 
@@ -186,15 +192,11 @@ impl Echo {
         Ok(pair)
     }
 
-    /// Opens or updates the leg, on the stream that the first description has named.
-    fn listen(&mut self, line: usize, pair: PortPair, sdp: &Sdp<'_>, media: &Media<'_>) {
+    /// Opens or updates the leg.
+    fn listen(&mut self, pair: PortPair, sdp: &Sdp<'_>, media: &Media<'_>) {
         let line_facts = Line::of(sdp, media);
         self.codec = line_facts.codec;
         let leg = leg(pair, self.caller, line_facts);
-        if self.version == 0 {
-            // Descriptions have at most MAX_MEDIA lines.
-            self.line = line as u8;
-        }
         let (stream, side) = (self.stream(), Side::Caller);
         let opened = std::mem::replace(&mut self.opened, true);
         self.commands.push_back(match opened {

@@ -80,7 +80,7 @@ pub enum Action {
 pub struct StreamCounters {
     /// What the caller sent.
     pub caller: Counters,
-    /// What the branch sent that the caller listens to.
+    /// What the branch sent that the caller listens to; of an echo what it sent back.
     pub callee: Counters,
 }
 
@@ -234,9 +234,12 @@ impl Stream {
                 .find(|state| state.side != Side::Caller)
                 .map(|state| state.meter.counters),
         };
+        let caller = of(Side::Caller).unwrap_or_default();
+        // An echo sends back what it gets.
+        let echo = self.legs.iter().any(|state| state.leg.echo).then_some(caller);
         StreamCounters {
-            caller: of(Side::Caller).unwrap_or_default(),
-            callee: callee.unwrap_or_default(),
+            caller,
+            callee: callee.or(echo).unwrap_or_default(),
         }
     }
 

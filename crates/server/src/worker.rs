@@ -340,17 +340,22 @@ impl Worker {
                 }
             }
             Mail::Failed(flow) => self.switch.handle_flow_failed(now, &flow),
-            Mail::Report(report) if EchoService::owns(report.stream().session) => {
-                self.echo.handle_report(now, &report);
+            Mail::Report(report) => {
+                if report.stream().session.is_local() {
+                    self.echo.handle_report(now, &report);
+                }
+                self.switch.handle_report(now, &report);
             }
-            Mail::Report(report) => self.switch.handle_report(now, &report),
             Mail::Stored { tickets, stored } => {
                 for ticket in tickets {
                     self.switch.handle_stored(now, Ticket(ticket), stored);
                 }
             }
             Mail::Dns { id, answer } => self.switch.handle_dns(now, id, storage::dns_answer(answer)),
-            Mail::RefreshCounters => self.switch.ask_for_counters(),
+            Mail::RefreshCounters => {
+                self.switch.ask_for_counters();
+                self.echo.ask_for_counters();
+            }
             Mail::Calls(reply) => {
                 let _ = reply.send(self.switch.calls().collect());
             }

@@ -12,9 +12,9 @@ mod media_glue;
 
 use std::time::Instant;
 
-use media::StreamId;
 use media::negotiation::Session;
 use media::stream::StreamCounters;
+use media::{SessionId, StreamId};
 use sip::headers::Contacts;
 use sip::timer::TimerId;
 use sip::transaction::ServerKey;
@@ -45,6 +45,8 @@ pub(crate) struct Call {
     /// Place of the answered one in `dialogs`.
     confirmed: Option<usize>,
     pub(crate) session: Option<Box<Session>>,
+    /// The stream of the user agent inside the service that answered.
+    local: Option<StreamId>,
     state: CallState,
     started: u64,
     ringing: Option<u64>,
@@ -113,6 +115,7 @@ impl Call {
             dialogs: SmallVec::new(),
             confirmed: None,
             session: None,
+            local: None,
             state: CallState::Calling,
             started,
             ringing: None,
@@ -264,6 +267,11 @@ impl Switch {
             if call.path == MediaPath::None {
                 call.path = MediaPath::Direct;
             }
+            if call.path == MediaPath::Local {
+                let session = SessionId::local(tag);
+                call.local = Some(StreamId { session, line: 0 });
+                self.local_sessions.insert(session, key);
+            }
             let longest = self.shared.config.longest_call;
             call.longest = Some(self.timers.schedule(now, now + longest, TimerKey::Longest(key)));
             let callee = &mut call.dialogs[place].callee;
@@ -327,7 +335,8 @@ impl Switch {
             return;
         }
         call.state = CallState::Ending;
-        let mut streams = SmallVec::new();
+        // The user agent inside closes its stream itself.
+        let mut streams: SmallVec<[StreamId; 1]> = call.local.into_iter().collect();
         if let Some(session) = &mut call.session {
             session.end(&mut *self.ports);
             while let Some(command) = session.poll_command() {
@@ -357,7 +366,9 @@ impl Switch {
 
     /// The packet side reports.
     pub fn handle_report(&mut self, now: Instant, report: &media::Report) {
-        let key = Key::from_u64(report.stream().session.0);
+        let session = report.stream().session;
+        let local = self.local_sessions.get(&session).copied();
+        let key = local.unwrap_or(Key::from_u64(session.0));
         let Some(call) = self.calls.get_mut(key) else {
             return;
         };
@@ -392,6 +403,9 @@ impl Switch {
         let Some(call) = self.calls.remove(key) else {
             return;
         };
+        if let Some(local) = call.local {
+            self.local_sessions.remove(&local.session);
+        }
         if let Some(timer) = call.longest {
             self.timers.cancel(timer);
         }

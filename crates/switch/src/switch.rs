@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashMap;
+use media::SessionId;
 use sip::resolve::FailedTargets;
 use sip::timer::{TimerId, TimerWheel};
 use sip::transaction::{TransactionConfig, Transactions};
@@ -54,6 +55,8 @@ pub struct Switch {
     pub(crate) transactions: Transactions,
     pub(crate) contexts: Arena<Context>,
     pub(crate) calls: Arena<Call>,
+    /// The calls to the user agents inside the service, by what they call them.
+    pub(crate) local_sessions: HashMap<SessionId, Key<Call>>,
     pub(crate) timers: TimerWheel<TimerKey>,
     pub(crate) outbox: Outbox,
     pub(crate) events: VecDeque<Event>,
@@ -166,6 +169,7 @@ impl Switch {
             transactions: Transactions::new(transactions, seed),
             contexts: Arena::new(),
             calls: Arena::new(),
+            local_sessions: HashMap::new(),
             timers: TimerWheel::new(),
             outbox: Outbox::new(),
             events: VecDeque::new(),

@@ -217,10 +217,10 @@ impl Service {
             }
             Mail::Report { worker, report } => {
                 let to = &mut self.workers[usize::from(worker)];
-                match EchoService::owns(report.stream().session) {
-                    true => to.echo.handle_report(now, &report),
-                    false => to.switch.handle_report(now, &report),
+                if report.stream().session.is_local() {
+                    to.echo.handle_report(now, &report);
                 }
+                to.switch.handle_report(now, &report);
                 self.carry_out(now, worker, store);
             }
         }

@@ -165,8 +165,8 @@ fn call_is_answered_and_ended_by_the_caller() {
     let commands = line.commands();
     assert!(matches!(&commands[0], Command::Open { side: Side::Caller, leg, .. } if leg.echo));
     assert!(matches!(&commands[1], Command::Confirm { .. }));
-    assert!(EchoService::owns(commands[0].stream().session));
-    assert!(!EchoService::owns(SessionId(0xff_ffff_ffff_ffff)));
+    assert!(commands[0].stream().session.is_local());
+    assert!(!SessionId(0xff_ffff_ffff_ffff).is_local());
     assert_eq!((line.echo.calls(), line.pool.taken()), (1, 1));
 
     assert_eq!(statuses(&line.send(1, "BYE", 2, &tag, "")), [200]);

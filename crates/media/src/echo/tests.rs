@@ -40,7 +40,7 @@ fn leg_sends_back_what_comes_in() {
         (
             StreamId {
                 session: SessionId(7),
-                line: 1
+                line: 0
             },
             stream
         )

@@ -399,6 +399,8 @@ fn echo_goes_back_to_its_source_with_another_ssrc() {
         Action::Drop(DropReason::ImplausibleSource),
         "no reflector for strangers"
     );
+    let StreamCounters { caller, callee } = stream.counters();
+    assert_eq!((caller.packets, callee.packets), (1, 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Descriptions on their way through the relay: what the two sides read, and that every port comes back.
 
-use media::Command;
+use media::{Command, SessionId, StreamId};
+use switch::MediaPath;
 
 use crate::phone::*;
 use crate::world::*;
@@ -362,7 +363,7 @@ fn a_description_in_a_multipart_body_is_rewritten_and_nothing_else_of_it() {
 }
 
 #[test]
-fn the_echo_service_gets_the_description_as_it_is() {
+fn the_echo_service_gets_the_description_as_it_is_and_reports_what_it_counted() {
     let mut world = World::new();
     world.say(&alice(), &invite(&alice(), "echo"));
     world.status(&alice(), 100);
@@ -392,7 +393,18 @@ fn the_echo_service_gets_the_description_as_it_is() {
     world.say(&alice(), &near.next("BYE", "", ""));
     let bye = world.sent.pop_front().expect("one");
     world.say_to(0, &bye.flow, &reply(&bye, 200, "", "", ""));
+    // Its stream is closed by itself, and reports what it counted.
+    world.nothing();
+    world.counters.caller.packets = 50;
+    world.counters.callee.packets = 49;
+    let stream = StreamId {
+        session: SessionId::local("e"),
+        line: 0,
+    };
+    world.report_end(0, stream);
     world.status(&alice(), 200);
     world.ends_empty();
-    assert_eq!(world.records.len(), 1);
+    let record = &world.records[0];
+    assert_eq!(record.media, MediaPath::Local);
+    assert_eq!((record.from_caller.packets, record.from_callee.packets), (50, 49));
 }
