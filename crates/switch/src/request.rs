@@ -65,10 +65,13 @@ impl Switch {
     /// RFC 3261 16.3 and 16.4, then who it is for.
     fn new_request(&mut self, now: Instant, flow: &Flow, m: Message<'_>, route: &Route<'_>, new: NewRequest) {
         if m.max_forwards().ok().flatten() == Some(0) {
-            return match m.method() {
-                Method::Options => self.answer_options(flow, m, &new),
-                _ => self.answer(flow, Response::new(m, 483).to_tag(new.tag().as_str())),
-            };
+            match m.method() {
+                // RFC 3261 16.3 lets whoever is the last answer it: it is how a path is traced.
+                Method::Options => return self.answer_options(flow, m, &new),
+                // It is not to be forwarded.
+                Method::Register if self.is_for_us(m, route) => {}
+                _ => return self.answer(flow, Response::new(m, 483).to_tag(new.tag().as_str())),
+            }
         }
         if self.is_loop(m) || (new.is_merged() && !has_been_here(m)) {
             return self.answer(flow, Response::new(m, 482).to_tag(new.tag().as_str()));
@@ -90,12 +93,17 @@ impl Switch {
             };
         }
         match m.method() {
-            Method::Register if route.next.is_none() && self.names_us(m) => self.register(now, flow, m),
-            Method::Options if route.next.is_none() && self.names_us(m) && has_no_user(m) => {
+            Method::Register if self.is_for_us(m, route) => self.register(now, flow, m),
+            Method::Options if self.is_for_us(m, route) && has_no_user(m) => {
                 self.answer_options(flow, m, &new);
             }
             _ => self.out_of_dialog(now, flow, m, route, new),
         }
+    }
+
+    /// It has come to its end here: the Request-URI names this service, and no Route leads on.
+    fn is_for_us(&self, m: Message<'_>, route: &Route<'_>) -> bool {
+        route.next.is_none() && self.names_us(m)
     }
 
     /// The host of the Request-URI is a domain or an address of this service.
@@ -114,7 +122,7 @@ impl Switch {
         route: &Route<'_>,
         new: NewRequest,
     ) {
-        let local = route.next.is_none() && self.names_us(m);
+        let local = self.is_for_us(m, route);
         let known = match self.auth.authenticate_proxy(self.clock.unix(now), m, flow, local) {
             Verdict::Account(_) | Verdict::Repeated(_) | Verdict::Trusted => true,
             Verdict::Stranger => false,

@@ -34,10 +34,27 @@ fn a_request_that_may_go_no_further_is_483() {
     let none_left = |text: String| text.replace("Max-Forwards: 70", "Max-Forwards: 0");
     world.say(&alice(), &none_left(invite(&alice(), "bob")));
     world.status(&alice(), 483);
-    world.say(&alice(), &none_left(initial(&alice(), "OPTIONS", "bob", "", "")));
-    world.status(&alice(), 200);
+    let register = initial(&alice(), "REGISTER", "sip:elsewhere.example", "", "");
+    world.say(&alice(), &none_left(register));
+    world.status(&alice(), 483);
     world.nothing();
     world.ends_empty();
+}
+
+#[test]
+fn a_request_that_may_go_no_further_is_answered_where_it_has_come_to_its_end() {
+    let mut world = World::new();
+    world.register(&bob());
+    let none_left = |text: String| text.replace("Max-Forwards: 70", "Max-Forwards: 0");
+    for to in ["bob", "sip:example.org", "sip:x@elsewhere.example"] {
+        world.say(&alice(), &none_left(initial(&alice(), "OPTIONS", to, "", "")));
+        world.status(&alice(), 200);
+    }
+    let register = initial(&alice(), "REGISTER", "sip:example.org", "Expires: 60\n", "");
+    let register = register.replace("To: <sip:example.org>", "To: <sip:alice@example.org>");
+    world.say(&alice(), &none_left(register));
+    assert!(world.status(&alice(), 200).has("Contact"));
+    world.nothing();
 }
 
 #[test]
