@@ -134,6 +134,11 @@ impl Context {
         }
     }
 
+    /// It is an INVITE that sets up a call, and nobody has answered it yet.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.invite && self.initial && self.finished.is_none()
+    }
+
     /// No branch is expected to answer any more.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.branches

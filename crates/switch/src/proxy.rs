@@ -373,6 +373,14 @@ impl Switch {
         self.conclude(now, key);
     }
 
+    /// The service gives up an INVITE that nobody has answered: as if its caller had cancelled, but he is told 503.
+    pub(crate) fn give_up(&mut self, now: Instant, key: Key<Context>, reason: &str) {
+        let header = format!("SIP;cause=503;text=\"{reason}\"");
+        self.cancel_others(now, key, None, &header);
+        self.note_failure(now, key, 503, crate::EndedBy::Service, Some(reason.into()));
+        self.respond_ourselves(now, key, 503);
+    }
+
     /// Cancels the branches that are still open, except one. Where nothing was heard yet, the transaction holds the CANCEL back
     /// until the phone answers, and the caller need not wait for that; but inside a dialog he does, since a 2xx that crosses
     /// cannot be undone by hanging up.

@@ -276,11 +276,20 @@ impl Switch {
         self.settle(now);
     }
 
-    /// Ends every answered call, with a reason for people.
+    /// Ends every call, with a reason for people: an answered one with a BYE to both sides; one that is not answered yet is
+    /// cancelled, and its caller told 503.
     pub fn hang_up_all(&mut self, now: Instant, reason: &str) {
         let calls: Vec<_> = self.calls.iter().map(|(key, _)| key).collect();
         for call in calls {
             self.hang_up_both(now, call, reason);
+        }
+        let unanswered = self
+            .contexts
+            .iter()
+            .filter(|(_, context)| context.is_unanswered());
+        let unanswered: Vec<_> = unanswered.map(|(key, _)| key).collect();
+        for context in unanswered {
+            self.give_up(now, context, reason);
         }
         self.settle(now);
     }

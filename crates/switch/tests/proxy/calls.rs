@@ -375,6 +375,42 @@ fn a_bye_of_ours_takes_the_route_behind_us_even_where_another_trapez_is_on_it() 
 }
 
 #[test]
+fn calls_that_ring_are_cancelled_when_all_are_hung_up() {
+    let mut world = ready();
+    world.register(&bob2());
+    world.say(&alice(), &invite(&alice(), "bob"));
+    world.status(&alice(), 100);
+    // One telephone rings, the other one has not said a word.
+    let ringing = world.request(&bob(), "INVITE");
+    let silent = world.request(&bob2(), "INVITE");
+    world.say(&bob(), &reply(&ringing, 180, "b", "", ""));
+    world.status(&alice(), 180);
+    let now = world.now;
+    world.switches[0].hang_up_all(now, "the service stops");
+    world.collect();
+    world.status(&alice(), 503);
+    let cancel = world.request(&bob(), "CANCEL");
+    assert_eq!(cancel.get("Reason"), "SIP;cause=503;text=\"the service stops\"");
+    world.say(&bob(), &reply(&cancel, 200, "b", "", ""));
+    world.say(&bob(), &reply(&ringing, 487, "b", "", ""));
+    world.request(&bob(), "ACK");
+    // The other one is picked up all the same, and hung up on.
+    world.say(&bob2(), &accept(&bob2(), &silent, "c"));
+    let methods: Vec<_> = world
+        .to(&bob2())
+        .iter()
+        .map(|sent| sent.method().to_owned())
+        .collect();
+    assert_eq!(methods, ["ACK", "BYE"]);
+    world.nothing();
+    world.ends_empty();
+    assert_eq!(world.records.len(), 1);
+    let record = &world.records[0];
+    assert_eq!((record.status, record.ended_by), (503, EndedBy::Service));
+    assert_eq!(record.reason.as_deref(), Some("the service stops"));
+}
+
+#[test]
 fn a_call_in_which_nobody_hangs_up_ends_at_the_longest_duration() {
     let mut world = World::with(1, |config| {
         config.longest_call = Duration::from_secs(3600);
