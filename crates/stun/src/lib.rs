@@ -1,4 +1,6 @@
 //! STUN and TURN: messages, the state machines of server and client, discovery of a NAT's behaviour.
+//! - [`turn`]: relays for clients that cannot be reached otherwise.
+//! - [`budget`]: keeps both from being used against others.
 //!
 //! - [`message`], [`attribute`], [`integrity`]: messages as bytes, read without copying and written into a caller's buffer.
 //! - [`frame`]: ChannelData messages, and the messages of a stream.
@@ -8,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+pub mod budget;
 pub mod frame;
 pub mod integrity;
 pub mod message;
 pub mod server;
+pub mod turn;

@@ -10,12 +10,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::attribute::{AttributeType, ChangeRequest, read_address};
+use crate::budget::{Budget, BudgetConfig};
 use crate::integrity::verify_fingerprint;
 use crate::message::{Class, Message, Method, Writer};
-
-mod budget;
-
-pub use budget::{Budget, BudgetConfig};
 
 /// One of the four sockets, by what it does not share with the primary one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]

@@ -81,7 +81,7 @@ impl Budget {
     }
 
     #[cfg(test)]
-    pub(super) fn start(&self) -> Instant {
+    pub(crate) fn start(&self) -> Instant {
         self.start
     }
 
