@@ -89,6 +89,7 @@ impl Globals {
                 | Request::AccountShow { .. }
                 | Request::AccountPasswd { .. }
                 | Request::AccountRemove { .. }
+                | Request::AccountDisable { .. }
                 | Request::Bindings { .. }
                 | Request::Records(_)
         );

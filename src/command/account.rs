@@ -30,6 +30,16 @@ pub(crate) enum Arguments {
     },
     /// Set a new password; without --password-stdin a good one is made and shown once
     Passwd(WithPassword),
+    /// Shut an account out: it keeps its password, and neither registers nor calls
+    Disable {
+        /// NAME or NAME@DOMAIN
+        account: String,
+    },
+    /// Let a disabled account in again
+    Enable {
+        /// NAME or NAME@DOMAIN
+        account: String,
+    },
     /// Remove an account and its registrations
     Remove {
         /// NAME or NAME@DOMAIN
@@ -59,13 +69,19 @@ pub(crate) fn run(globals: &Globals, arguments: Arguments) -> Result<(), Failure
         Arguments::Import { file } => import(globals, &file),
         Arguments::List => list(globals),
         Arguments::Show { account } => show(globals, Request::AccountShow { account }),
-        Arguments::Remove { account } => {
-            let reply = globals.ask(&Request::AccountRemove { account })?;
-            print(globals, &reply, |reply| match reply {
-                Reply::Account(account) => Some(format!("account {} removed\n", aor(account))),
-                _ => None,
-            })
+        Arguments::Disable { account } => {
+            let disabled = true;
+            change(
+                globals,
+                &Request::AccountDisable { account, disabled },
+                "disabled",
+            )
         }
+        Arguments::Enable { account } => {
+            let disabled = false;
+            change(globals, &Request::AccountDisable { account, disabled }, "enabled")
+        }
+        Arguments::Remove { account } => change(globals, &Request::AccountRemove { account }, "removed"),
     }
 }
 
@@ -171,6 +187,14 @@ fn show(globals: &Globals, request: Request) -> Result<(), Failure> {
             output::date_time(account.created),
             state(account)
         )),
+        _ => None,
+    })
+}
+
+fn change(globals: &Globals, request: &Request, done: &str) -> Result<(), Failure> {
+    let reply = globals.ask(request)?;
+    print(globals, &reply, |reply| match reply {
+        Reply::Account(account) => Some(format!("account {} {done}\n", aor(account))),
         _ => None,
     })
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::server::{CONFIG, DATA, Server, binary, password, text};
 use crate::site::{DOMAIN, Site};
-use crate::wire::Wire;
+use crate::wire::{Request, Wire};
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_under_load() {
@@ -181,6 +181,48 @@ fn accounts_are_made_listed_and_removed_while_it_runs() {
     server.ask(&["account", "remove", &bob]);
     assert!(!server.ask(&["account", "list"]).contains("bob"));
     assert_ne!(phone.register("bob", 300).status(), 200, "bob was removed");
+}
+
+#[test]
+fn a_disabled_account_is_refused_and_unregistered_until_it_is_enabled() {
+    let site = Site::claim();
+    let server = Server::start(&site, &["alice", "bob"]);
+    let phone = Wire::new(site.address(20), site.server());
+    let bob = format!("bob@{DOMAIN}");
+    assert_eq!(phone.register("bob", 300).status(), 200);
+    server.ask(&["account", "disable", &bob]);
+    assert!(server.ask(&["account", "list"]).contains("disabled"));
+    assert!(
+        !server.ask(&["bindings"]).contains("bob"),
+        "bob is still registered"
+    );
+    assert_eq!(phone.register("bob", 300).status(), 403);
+    let message = |from: &str, to: &str| Request::new("MESSAGE", from, &format!("sip:{to}@{DOMAIN}"));
+    assert_eq!(phone.ask(&message("bob", "alice"), "bob").status(), 403);
+    assert_eq!(phone.ask(&message("alice", "bob"), "alice").status(), 480);
+    server.ask(&["account", "enable", &bob]);
+    assert!(!server.ask(&["account", "list"]).contains("disabled"));
+    assert_eq!(phone.register("bob", 300).status(), 200);
+}
+
+#[test]
+fn old_call_records_are_removed() {
+    let site = Site::claim();
+    let mut server = Server::start_with(&site, &["alice", "bob"], "[records]\nkeep = \"1s\"");
+    let phone = Wire::new(site.address(20), site.server());
+    let call = Request::new("INVITE", "alice", &format!("sip:bob@{DOMAIN}"))
+        .with(format!("Contact: {}", phone.contact("alice")));
+    assert_eq!(phone.ask(&call, "alice").status(), 480);
+    let recorded = |server: &Server<'_>, wanted: bool| {
+        let is_so = || (server.ask(&["records"]).contains("480") == wanted).then_some(());
+        wait_until(Duration::from_secs(5), is_so).is_some()
+    };
+    assert!(recorded(&server, true), "{}", server.ask(&["records"]));
+    sleep(Duration::from_millis(1100));
+    // It looks for them at the start, and then every few seconds.
+    server.crash();
+    server.serve();
+    assert!(recorded(&server, false), "{}", server.ask(&["records"]));
 }
 
 #[test]

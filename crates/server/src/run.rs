@@ -4,10 +4,12 @@
 //! ports), then the threads: the store's writer, relay threads, signalling workers. The calling thread then answers the control
 //! socket and waits for a signal.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, thread};
 
 use agent::{EchoConfig, EchoService};
@@ -16,7 +18,7 @@ use net::media::PortOptions;
 use net::tcp::{Listener, TcpOptions};
 use net::udp::{UdpOptions, UdpSocket};
 use sip::Transport;
-use store::{DataDir, Store, Writer, WriterOptions};
+use store::{Change, DataDir, Store, Writer, WriterHandle, WriterOptions};
 use switch::auth::{AuthConfig, AuthShared};
 use switch::keepalive::KeepaliveConfig;
 use switch::registrar::RegistrarConfig;
@@ -100,6 +102,8 @@ pub fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
 
     let socket = ControlSocket::bind(&dir.file(SOCKET_NAME))?;
     let (stop, stopped) = tokio::sync::mpsc::channel(1);
+    let keep = config.records.keep;
+    let records = writer.handle();
     let handler = ServiceHandler::new(
         config,
         shared,
@@ -122,7 +126,12 @@ pub fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
         data_dir: dir.path().to_owned(),
     });
     info!(workers = signalling, "the service is running");
-    let ended = runtime.block_on(serve(socket, Arc::new(handler), stopped, signals, &threads));
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = serve(socket, Arc::new(handler), stopped, signals, &threads) => ended,
+            never = forget_records(keep, records) => match never {},
+        }
+    });
     info!("the service is stopping");
     for mailbox in &mailboxes {
         mailbox.send(Mail::Stop);
@@ -161,6 +170,27 @@ async fn serve(
                     return Err(RunError::Defect { thread: "signalling" });
                 }
             }
+        }
+    }
+}
+
+/// Removes the records that are older than `keep`, a portion at a time, for ever.
+async fn forget_records(keep: Duration, writer: WriterHandle) -> Infallible {
+    if keep.is_zero() {
+        return std::future::pending().await;
+    }
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        sweep.tick().await;
+        let age = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        let before = (net::clock::unix_seconds() * 1000).saturating_sub(age);
+        let forgotten = writer.submit_then(vec![Change::RemoveRecords { before }], |result| {
+            if let Err(error) = result {
+                warn!(%error, "old call records cannot be removed");
+            }
+        });
+        if let Err(error) = forgotten {
+            warn!(%error, "old call records are removed later");
         }
     }
 }
@@ -214,10 +244,10 @@ fn shared(
             true
         })?;
     }
-    let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let keepalive = KeepaliveConfig {
         interval: config.nat.keepalive,
-        advertise: config.listen.advertise.iter().find(|ip| ip.is_ipv4()).copied(),
+        advertise: config.listen.advertise.clone(),
         ..KeepaliveConfig::default()
     };
     let auth = AuthConfig {
@@ -237,6 +267,7 @@ fn shared(
             max_targets: config.proxy.max_targets as usize,
             max_calls: config.limits.calls as usize,
             max_transactions: config.limits.transactions as usize,
+            longest_call: config.limits.call_duration,
             outbound: local.to_vec(),
             keepalive,
             relay: config.media.relay,
@@ -455,4 +486,7 @@ fn thread_refused(source: io::Error) -> RunError {
 const SECRET_FILE: &str = "trapez.key";
 
 /// How often the threads are looked after.
-const WATCH: std::time::Duration = std::time::Duration::from_millis(500);
+const WATCH: Duration = Duration::from_millis(500);
+
+/// How often old records are looked for: with what the store removes at once, eight million a day.
+const SWEEP: Duration = Duration::from_secs(10);

@@ -45,9 +45,15 @@ pub enum Change {
         /// When they ended as far as anybody knows: unix milliseconds of the start.
         at: u64,
     },
-    /// Remove the records of calls that started before this time.
+    /// Remove the oldest records of calls that started before this time, [`Change::REMOVED_AT_ONCE`] at most: nobody is to wait
+    /// long for the disk.
     RemoveRecords {
         /// Unix milliseconds.
         before: u64,
     },
+}
+
+impl Change {
+    /// Records that one [`Change::RemoveRecords`] removes at most: a few milliseconds of work.
+    pub const REMOVED_AT_ONCE: u32 = 1000;
 }

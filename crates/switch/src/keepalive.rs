@@ -11,7 +11,7 @@
 //! [`is_answer`] and need no transaction: whatever they say, they have kept the way open.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ pub struct KeepaliveConfig {
     pub interval: Duration,
     /// What is sent.
     pub content: KeepaliveContent,
-    /// The address that Via names instead of the local one (a service behind a 1:1 NAT).
-    pub advertise: Option<IpAddr>,
+    /// The address that Via names instead of the local one (a service behind a 1:1 NAT): at most one per family.
+    pub advertise: Vec<IpAddr>,
 }
 
 /// What a keepalive is.
@@ -44,7 +44,7 @@ impl Default for KeepaliveConfig {
         KeepaliveConfig {
             interval: Duration::from_secs(25),
             content: KeepaliveContent::Options,
-            advertise: None,
+            advertise: Vec::new(),
         }
     }
 }
@@ -137,8 +137,9 @@ impl Keepalive {
         }
         self.serial = self.serial.wrapping_add(1);
         let (serial, contact) = (self.serial, binding.contact());
-        let ip = self.config.advertise.unwrap_or(flow.local.ip());
-        let host = std::net::SocketAddr::new(ip, flow.local.port());
+        let same_family = |ip: &&IpAddr| ip.is_ipv4() == flow.local.is_ipv4();
+        let advertised = self.config.advertise.iter().find(same_family).copied();
+        let host = SocketAddr::new(advertised.unwrap_or(flow.local.ip()), flow.local.port());
         let domain = binding.aor().rsplit_once('@').map_or("", |(_, domain)| domain);
         out.push_with(&flow, |out| {
             // A Vec takes all.
@@ -375,6 +376,35 @@ mod tests {
         let mut answer = Vec::new();
         sip::Response::new(m, 404).to_tag("t").write(&mut answer);
         assert!(is_answer(MessageBuf::parse(answer).expect("a message").message()));
+    }
+
+    #[test]
+    fn a_keepalive_names_the_advertised_address_of_its_family() {
+        let config = KeepaliveConfig {
+            advertise: ["203.0.113.99", "2001:db8::99"]
+                .map(|ip| ip.parse().expect("an address"))
+                .into(),
+            ..KeepaliveConfig::default()
+        };
+        let v6 = sip::Flow {
+            local: "[2001:db8::2]:5060".parse().expect("an address"),
+            remote: "[2001:db8:1::7]:40000".parse().expect("an address"),
+            ..flow("198.51.100.7:1")
+        };
+        for (flow, via) in [(flow("198.51.100.7:1"), "203.0.113.99"), (v6, "[2001:db8::99]")] {
+            let location = Location::new(*b"sixteen bytes ok");
+            location.restore(&parts("a@example.org", "sip:a@192.168.1.10", flow));
+            let start = beginning();
+            let mut out = Outbox::new();
+            Keepalive::new(config.clone(), Arc::new(location), 0, 1, start, 1).handle_timeout(
+                start + Duration::from_secs(25),
+                UNIX,
+                &mut out,
+            );
+            let request = MessageBuf::parse(out.get(0).1).expect("a message");
+            let top = request.message().top_via().expect("a Via");
+            assert_eq!((top.sent_by_host, out.get(0).0.remote), (via, flow.remote));
+        }
     }
 
     #[test]

@@ -182,6 +182,11 @@ section! {
         transactions: u32 = 200_000, from 1000 to 16_000_000, since "0.1";
         /// Calls of one worker at a time; more are answered 503.
         calls: u32 = 100_000, from 1 to 1_000_000, since "0.1";
+        /// How long an answered call may last; then it is ended on both sides with a BYE and a Reason.
+        ///
+        /// A relayed call that nobody is in any more ends much sooner, by `media.silence_timeout`. This is for the others,
+        /// and against calls that somebody has forgotten.
+        call_duration: Duration = "1d", from "1m" to "30d", since "0.1";
         /// TCP connections at a time; more are not accepted.
         connections: u32 = 20_000, from 10 to 1_000_000, since "0.1";
         /// TCP connections at a time from one source: an IPv4 address or an IPv6 /64.
@@ -211,6 +216,11 @@ section! {
         /// The answer to the phone that hangs up waits until the record is on the disk, which takes a few
         /// milliseconds; many share one write. With `false` nothing is written, and `trapez records` shows nothing.
         enabled: bool = true, since "0.1";
+        /// How long a record is kept; older ones are removed.
+        ///
+        /// It counts from the beginning of the call. `"0s"` keeps all for ever, and the file grows. Mind what the law says
+        /// about how long you may, or must, know who talked to whom.
+        keep: Duration = "365d", from "0s" to "36500d", since "0.1";
     }
 }
 

@@ -30,6 +30,7 @@ pub fn plan(
         Request::AccountShow { account } => planner.show(account),
         Request::AccountPasswd { account, password } => planner.passwd(account, password),
         Request::AccountRemove { account } => planner.remove(account),
+        Request::AccountDisable { account, disabled } => planner.disable(account, *disabled),
         _ => return None,
     })
 }
@@ -213,6 +214,20 @@ impl Planner<'_> {
             changes: vec![remove, Change::RemoveBindings { aor }],
             reply,
         })
+    }
+
+    fn disable(&self, account: &str, disabled: bool) -> Result<Plan, AccountError> {
+        let account = Account {
+            disabled,
+            ..self.existing(account)?
+        };
+        let reply = Reply::Account(self.info(&account));
+        let unregister = Change::RemoveBindings {
+            aor: account.aor().into(),
+        };
+        let mut changes = vec![Change::PutAccount(Box::new(account))];
+        changes.extend(disabled.then_some(unregister));
+        Ok(Plan { changes, reply })
     }
 
     fn new_account(&self, account: &str, password: &Password) -> Result<Account, AccountError> {

@@ -40,6 +40,13 @@ pub enum Request {
         /// Its name, with or without domain.
         account: String,
     },
+    /// Shut an account out, or let it in again.
+    AccountDisable {
+        /// Its name, with or without domain.
+        account: String,
+        /// Shut out.
+        disabled: bool,
+    },
     /// Who is registered where.
     Bindings {
         /// Only this account.

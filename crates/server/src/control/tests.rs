@@ -247,6 +247,43 @@ fn removing_an_account_removes_its_registrations_and_a_new_password_keeps_its_ag
 }
 
 #[test]
+fn a_disabled_account_loses_its_registrations_and_keeps_everything_else() {
+    let (mut store, config) = (Store::memory().unwrap(), Config::default());
+    let mut carry_out = |request: &Request| {
+        let plan = plan(request, &store, &config, NOW).unwrap().unwrap();
+        store.apply(&plan.changes).unwrap();
+        let Reply::Account(info) = plan.reply else {
+            panic!("{:?}", plan.reply)
+        };
+        let mut bindings = 0;
+        store
+            .each_binding(0, |_| {
+                bindings += 1;
+                true
+            })
+            .unwrap();
+        let accounts = store.accounts().unwrap();
+        let binding = store::BindingFields {
+            aor: "alice@trapez",
+            expires_at: NOW + 60,
+            ..Default::default()
+        };
+        store.apply(&[Change::PutBinding(binding.into())]).unwrap();
+        (info.disabled, bindings, accounts[0].clone())
+    };
+    let (_, _, made) = carry_out(&add("alice"));
+    let set = |disabled| Request::AccountDisable {
+        account: "alice".into(),
+        disabled,
+    };
+    let (disabled, bindings, account) = carry_out(&set(true));
+    assert_eq!((disabled, bindings), (true, 0));
+    assert_eq!((account.disabled, &account.ha1), (true, &made.ha1));
+    let (disabled, bindings, account) = carry_out(&set(false));
+    assert_eq!((disabled, bindings, account), (false, 1, made));
+}
+
+#[test]
 fn a_password_shows_in_no_debug_text() {
     assert!(!format!("{:?}", add("alice")).contains("secret"));
 }

@@ -251,6 +251,28 @@ fn a_record_left_open_by_a_crash_is_closed_at_the_next_start() {
 }
 
 #[test]
+fn old_records_are_removed_the_oldest_first_and_not_all_at_once() {
+    let mut store = Store::memory().unwrap();
+    let many = u64::from(Change::REMOVED_AT_ONCE);
+    let put = |id| Change::PutRecord(Box::new(record(id, "alice@x", id * 10)));
+    let records: Vec<_> = (1..=many + 3).rev().map(put).collect();
+    store.apply(&records).unwrap();
+    let ids = |store: &Store| -> Vec<u64> {
+        let records = store.records(&RecordQuery::default()).unwrap();
+        records.iter().map(|record| record.id).collect()
+    };
+    let remove = [Change::RemoveRecords {
+        before: (many + 3) * 10,
+    }];
+    store.apply(&remove).unwrap();
+    assert_eq!(ids(&store), [many + 3, many + 2, many + 1]);
+    store.apply(&remove).unwrap();
+    assert_eq!(ids(&store), [many + 3]);
+    store.apply(&remove).unwrap();
+    assert_eq!(ids(&store), [many + 3]);
+}
+
+#[test]
 fn a_file_that_is_no_database_is_called_damaged_and_left_alone() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("trapez.db");

@@ -47,8 +47,9 @@ fn write(connection: &Connection, change: &Change) -> Result<(), StoreError> {
         ),
         Change::RemoveRecords { before } => execute(
             connection,
-            "DELETE FROM record WHERE started_at < ?1",
-            params![integer(*before)],
+            "DELETE FROM record WHERE id IN
+                (SELECT id FROM record WHERE started_at < ?1 ORDER BY started_at LIMIT ?2)",
+            params![integer(*before), Change::REMOVED_AT_ONCE],
         ),
     }
 }
