@@ -183,7 +183,7 @@ async fn forget_records(keep: Duration, writer: WriterHandle) -> Infallible {
     loop {
         sweep.tick().await;
         let age = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let before = (net::clock::unix_seconds() * 1000).saturating_sub(age);
+        let before = clock().unix_ms.saturating_sub(age);
         let forgotten = writer.submit_then(vec![Change::RemoveRecords { before }], |result| {
             if let Err(error) = result {
                 warn!(%error, "old call records cannot be removed");
