@@ -158,6 +158,15 @@ impl World<'_> {
         self.stations[number].registered_until.is_some() || self.plan.phones[number].nat.is_none()
     }
 
+    /// It was so all the time since then.
+    fn was_reachable(&self, number: usize, since: Instant) -> bool {
+        let signed_off = |(at, step): &(Duration, Step)| {
+            matches!(step, Step::Unregister(who) if *who == number) && self.start + *at >= since
+        };
+        let kept_awake = self.plan.phones[number].nat.is_none() || !self.plan.steps.iter().any(signed_off);
+        self.is_reachable(number) && kept_awake
+    }
+
     /// A re-INVITE of a telephone was answered for good.
     pub(crate) fn check_renegotiated(&mut self, number: usize, status: u16) {
         if status != 200 && self.plan.weather == Weather::Calm {
@@ -184,7 +193,7 @@ impl World<'_> {
         let ringing = facts
             .callees
             .iter()
-            .filter(|callee| callee.end.is_none())
+            .filter(|callee| callee.end.is_none() && self.was_reachable(callee.station, facts.started))
             .find(|callee| self.stations[callee.station].phone.is_ringing(callee.key));
         if let Some(callee) = ringing {
             let name = &self.stations[callee.station].name;
