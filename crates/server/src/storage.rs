@@ -10,10 +10,11 @@ pub(crate) fn changes(change: &Change) -> Vec<store::Change> {
         Change::Bindings(changes) => changes
             .iter()
             .filter_map(|change| match (&change.before, &change.after) {
-                (_, Some(after)) => Some(put_binding(after)),
+                (_, Some(after)) => Some(put_binding(after, change.order)),
                 (Some(before), None) => Some(store::Change::RemoveBinding {
                     aor: before.aor().into(),
                     contact: before.contact().into(),
+                    order: change.order,
                 }),
                 (None, None) => None,
             })
@@ -23,9 +24,9 @@ pub(crate) fn changes(change: &Change) -> Vec<store::Change> {
     }
 }
 
-fn put_binding(binding: &Binding) -> store::Change {
+fn put_binding(binding: &Binding, order: u64) -> store::Change {
     let parts = binding.parts();
-    store::Change::PutBinding(store::Binding::new(BindingFields {
+    let binding = store::Binding::new(BindingFields {
         aor: parts.aor,
         contact: parts.contact,
         call_id: parts.call_id,
@@ -38,7 +39,8 @@ fn put_binding(binding: &Binding) -> store::Change {
         q: parts.q,
         registered_at: parts.registered_at,
         expires_at: parts.expires,
-    }))
+    });
+    store::Change::PutBinding { binding, order }
 }
 
 /// Puts a stored binding back into the location service.
@@ -154,5 +156,72 @@ pub(crate) fn dns_answer(answer: net::dns::Answer) -> sip::resolve::Answer {
         Ok(Records::Aaaa(addresses)) => Answer::Aaaa(addresses),
         Err(LookupError::NotFound | LookupError::NoRecords | LookupError::InvalidName) => Answer::NoRecords,
         Err(_) => Answer::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use store::{Store, Writer, WriterOptions};
+    use switch::Location;
+
+    use super::*;
+
+    /// One worker sweeps a registration that has ended, another one is asked for the same contact at that moment and hands it
+    /// over first.
+    #[test]
+    fn a_registration_is_not_lost_to_a_removal_that_comes_late() {
+        let flow = sip::Flow {
+            transport: sip::Transport::Udp,
+            local: "203.0.113.2:5060".parse().unwrap(),
+            remote: "192.0.2.1:5060".parse().unwrap(),
+            connection: None,
+        };
+        let parts = BindingParts {
+            aor: "alice@example.org",
+            contact: "sip:alice@192.0.2.1",
+            call_id: "a",
+            cseq: 1,
+            q: 1000,
+            expires: 100,
+            registered_at: 1,
+            path: "",
+            instance: "",
+            reg_id: 0,
+            user_agent: "",
+            flow,
+            behind_nat: false,
+        };
+        let location = Location::new([1; 16]);
+        location.restore(&parts);
+        let mut swept = Vec::new();
+        (0..switch::location::SHARDS).for_each(|part| location.sweep(part, 100, &mut swept));
+        let added = location.update(parts.aor, |bindings| {
+            let after = Binding::new(&BindingParts {
+                expires: 200,
+                ..parts
+            });
+            bindings.insert(after.clone());
+            switch::location::BindingChange {
+                before: None,
+                after: Some(after),
+                order: bindings.next_change(),
+            }
+        });
+        let writer = Writer::start(Store::memory().unwrap(), WriterOptions::default(), vec![]).unwrap();
+        for change in [vec![added], swept] {
+            let change = Change::Bindings(Arc::from(change));
+            writer.handle().submit_then(changes(&change), |_| {}).unwrap();
+        }
+        let again = Location::new([2; 16]);
+        let store = writer.stop().unwrap();
+        store
+            .each_binding(0, |fields| {
+                restore(&fields, &again);
+                true
+            })
+            .unwrap();
+        assert_eq!(again.lookup(parts.aor, 150).len(), 1);
     }
 }

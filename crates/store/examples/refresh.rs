@@ -93,7 +93,7 @@ fn through_the_writer(store: Store, random: &mut u64) {
 fn refresh(i: u64, cseq: u32) -> Change {
     let aor = format!("user{i:06}@example.org");
     let contact = format!("sip:user{i:06}@192.0.2.{}:40312;transport=udp;ob", i % 250);
-    Change::PutBinding(Binding::new(BindingFields {
+    let binding = Binding::new(BindingFields {
         aor: &aor,
         contact: &contact,
         call_id: "8f1c6a0e-2f1b-4c4c-9d53-0f7e9a1d2b3c@192.168.1.23",
@@ -106,7 +106,9 @@ fn refresh(i: u64, cseq: u32) -> Change {
         q: 1000,
         registered_at: 1_800_000_000 + u64::from(cseq),
         expires_at: 1_800_003_600 + u64::from(cseq),
-    }))
+    });
+    let order = cseq.into();
+    Change::PutBinding { binding, order }
 }
 
 fn next(random: &mut u64) -> u64 {

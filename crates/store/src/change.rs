@@ -4,8 +4,9 @@ use crate::{Account, Binding, Record};
 
 /// One change. Several of them are applied in order, all or none.
 ///
-/// Changes of one key must be handed over in the order in which they happened: who changes bindings from several
-/// threads submits them while it still holds what serialises them.
+/// They are written in the order in which they are handed over. Bindings are changed by several threads, and two that
+/// change the same one may hand over in the wrong order: the [`Writer`](crate::Writer) leaves out a change whose `order`
+/// is lower than that of one that it has written. 0 says that there is none.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Make a new account; fails with [`StoreError::AccountExists`](crate::StoreError::AccountExists).
@@ -20,13 +21,20 @@ pub enum Change {
         domain: String,
     },
     /// Make a binding, or replace the one with the same address-of-record and Contact.
-    PutBinding(Binding),
+    PutBinding {
+        /// The binding.
+        binding: Binding,
+        /// Its place among the changes of this binding since the start.
+        order: u64,
+    },
     /// Remove one binding, if it is there.
     RemoveBinding {
         /// The address-of-record.
         aor: Box<str>,
         /// The Contact URI, byte for byte as it was put.
         contact: Box<str>,
+        /// Its place among the changes of this binding since the start.
+        order: u64,
     },
     /// Remove every binding of an address-of-record.
     RemoveBindings {

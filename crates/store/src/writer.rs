@@ -4,13 +4,17 @@
 //! The writer takes everything that is waiting, commits it in one transaction, and then reports each job to its
 //! sink, in one call per sink and commit: a worker is woken once, however many of its jobs were written. Before it
 //! commits it waits a moment for more ([`WriterOptions::gather`]), since a commit costs the same for one change as
-//! for a hundred. A second thread carries the write-ahead log over into the file meanwhile. Submitting never waits: when the queue is full, the job is refused and the caller answers so.
+//! for a hundred. What a later change of the same binding has overtaken on the way here is left out
+//! ([`Change::PutBinding`]). A second thread carries the write-ahead log over into the file meanwhile. Submitting never waits: when the queue is full, the job is refused and the caller answers so.
+
+mod order;
 
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
+use self::order::Orders;
 use crate::database::Checkpointer;
 use crate::{Change, Store, StoreError};
 
@@ -137,11 +141,12 @@ impl fmt::Debug for Job {
 fn run(mut store: Store, jobs: &Receiver<Job>, gather: Duration, sinks: Vec<Sink>) -> Store {
     let mut checkpointer = Checkpointer::start(&mut store);
     let mut outcomes = Outcomes::new(sinks);
+    let mut orders = Orders::default();
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         let stopped = collect(jobs, gather, &mut batch);
         let changes = batch.iter().map(|(changes, _)| changes.len()).sum();
-        commit(&mut store, &mut batch, &mut outcomes);
+        commit(&mut store, &mut batch, &mut orders, &mut outcomes);
         if let Some(checkpointer) = &mut checkpointer {
             checkpointer.committed(&mut store, changes);
         }
@@ -169,15 +174,20 @@ fn collect(jobs: &Receiver<Job>, gather: Duration, batch: &mut Vec<(Vec<Change>,
     false
 }
 
-fn commit(store: &mut Store, batch: &mut Vec<(Vec<Change>, Reply)>, outcomes: &mut Outcomes) {
-    match store.apply_all(batch.iter().flat_map(|(changes, _)| changes)) {
+fn commit(
+    store: &mut Store,
+    batch: &mut Vec<(Vec<Change>, Reply)>,
+    orders: &mut Orders,
+    outcomes: &mut Outcomes,
+) {
+    match write(store, orders, || batch.iter().flat_map(|(changes, _)| changes)) {
         Ok(()) => batch
             .drain(..)
             .for_each(|(_, reply)| outcomes.push(reply, Ok(()))),
         // One job may be at fault, and the others not: each on its own.
         Err(StoreError::AccountExists { .. } | StoreError::Statement(_)) if batch.len() > 1 => {
             for (changes, reply) in batch.drain(..) {
-                let result = store.apply(&changes);
+                let result = write(store, orders, || changes.iter());
                 outcomes.push(reply, result.as_ref().copied());
             }
         }
@@ -186,6 +196,19 @@ fn commit(store: &mut Store, batch: &mut Vec<(Vec<Change>, Reply)>, outcomes: &m
             .for_each(|(_, reply)| outcomes.push(reply, Err(&error))),
     }
     outcomes.flush();
+}
+
+/// Writes what no later change has overtaken. An overtaken one counts as written: what holds now is there.
+fn write<'a, C: Iterator<Item = &'a Change>>(
+    store: &mut Store,
+    orders: &mut Orders,
+    changes: impl Fn() -> C,
+) -> Result<(), StoreError> {
+    let written = store.apply_all(changes().filter(|change| orders.is_latest(change)));
+    if written.is_err() {
+        changes().for_each(|change| orders.forget(change));
+    }
+    written
 }
 
 /// The tickets that were written, by sink, until they are reported together.

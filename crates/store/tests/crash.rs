@@ -129,7 +129,11 @@ fn write(path: &Path, first: u64) {
             id: ticket,
             ..Default::default()
         };
-        let changes = vec![Change::PutBinding(binding), Change::PutRecord(Box::new(record))];
+        let put = Change::PutBinding {
+            binding,
+            order: ticket,
+        };
+        let changes = vec![put, Change::PutRecord(Box::new(record))];
         while handle.submit(0, ticket, changes.clone()) == Err(Rejected::Full) {
             thread::sleep(Duration::from_millis(1));
         }

@@ -38,14 +38,14 @@ impl Model {
                 Change::RemoveAccount { name, domain } => {
                     next.accounts.remove(&(domain.clone(), name.clone()));
                 }
-                Change::PutBinding(binding) => {
+                Change::PutBinding { binding, .. } => {
                     let fields = binding.fields();
                     next.bindings.insert(
                         (fields.aor.to_owned(), fields.contact.to_owned()),
                         binding.clone(),
                     );
                 }
-                Change::RemoveBinding { aor, contact } => {
+                Change::RemoveBinding { aor, contact, .. } => {
                     next.bindings.remove(&(aor.to_string(), contact.to_string()));
                 }
                 Change::RemoveBindings { aor } => next.bindings.retain(|(of, _), _| **of != **aor),
@@ -136,9 +136,9 @@ fn change() -> impl Strategy<Value = Change> {
         1 => account().prop_map(Change::AddAccount),
         2 => account().prop_map(Change::PutAccount),
         1 => (name(), name()).prop_map(|(name, domain)| Change::RemoveAccount { name, domain }),
-        6 => binding().prop_map(Change::PutBinding),
+        6 => binding().prop_map(|binding| Change::PutBinding { binding, order: 0 }),
         2 => (name(), name())
-            .prop_map(|(aor, contact)| Change::RemoveBinding { aor: aor.into(), contact: contact.into() }),
+            .prop_map(|(aor, contact)| Change::RemoveBinding { aor: aor.into(), contact: contact.into(), order: 0 }),
         1 => name().prop_map(|aor| Change::RemoveBindings { aor: aor.into() }),
         1 => (0..50u64).prop_map(|at| Change::RemoveExpired { at }),
     ]

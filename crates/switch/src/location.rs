@@ -34,6 +34,9 @@ pub struct BindingChange {
     pub before: Option<Binding>,
     /// The binding from now on.
     pub after: Option<Binding>,
+    /// Of two changes of one address-of-record the later one has the higher number, whichever worker made it and whichever comes
+    /// to the store first. Numbers begin anew at each start, with 1.
+    pub order: u64,
 }
 
 /// The bindings of one address-of-record, locked: what [`Location::update`] gives.
@@ -246,6 +249,7 @@ impl Location {
             removed.push(BindingChange {
                 before: Some(before),
                 after: None,
+                order: shard.next_change(),
             });
         }
     }
@@ -284,9 +288,9 @@ impl Bindings<'_> {
         Some(removed)
     }
 
-    /// A number for a write to the store, for [`Binding::pending`]; unique among the bindings that share a lock.
-    pub(crate) fn next_write(&mut self) -> u32 {
-        self.shard.next_write()
+    /// A number for [`BindingChange::order`].
+    pub fn next_change(&mut self) -> u64 {
+        self.shard.next_change()
     }
 }
 

@@ -231,7 +231,8 @@ fn removing_an_account_removes_its_registrations_and_a_new_password_keeps_its_ag
         expires_at: NOW + 60,
         ..Default::default()
     };
-    store.apply(&[Change::PutBinding(binding.into())]).unwrap();
+    let binding = binding.into();
+    store.apply(&[Change::PutBinding { binding, order: 0 }]).unwrap();
     let remove = Request::AccountRemove {
         account: "alice@trapez".into(),
     };

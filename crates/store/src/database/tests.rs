@@ -83,7 +83,10 @@ fn what_was_written_is_there_after_reopening_in_a_file_of_mode_0600() {
     store
         .apply(&[
             Change::AddAccount(Box::new(account("alice", 1))),
-            Change::PutBinding(Binding::new(put)),
+            Change::PutBinding {
+                binding: Binding::new(put),
+                order: 0,
+            },
             Change::PutRecord(Box::new(record(u64::MAX, "alice@example.org", 1_800_000_000_000))),
         ])
         .unwrap();
@@ -140,10 +143,11 @@ fn a_failing_change_leaves_nothing_of_its_transaction() {
 fn bindings_are_replaced_by_contact_and_removed_singly_wholly_and_by_age() {
     let mut store = Store::memory().unwrap();
     let put = |aor, contact, expires_at| {
-        Change::PutBinding(Binding::new(BindingFields {
+        let binding = Binding::new(BindingFields {
             expires_at,
             ..binding(aor, contact)
-        }))
+        });
+        Change::PutBinding { binding, order: 0 }
     };
     store
         .apply(&[
@@ -161,6 +165,7 @@ fn bindings_are_replaced_by_contact_and_removed_singly_wholly_and_by_age() {
         .apply(&[Change::RemoveBinding {
             aor: "b".into(),
             contact: "2".into(),
+            order: 0,
         }])
         .unwrap();
     assert_eq!(contacts(&store, 0), ["2", "3"]);
@@ -168,6 +173,7 @@ fn bindings_are_replaced_by_contact_and_removed_singly_wholly_and_by_age() {
         .apply(&[Change::RemoveBinding {
             aor: "b".into(),
             contact: "3".into(),
+            order: 0,
         }])
         .unwrap();
     assert_eq!(contacts(&store, 0), ["2"]);

@@ -25,8 +25,8 @@ fn write(connection: &Connection, change: &Change) -> Result<(), StoreError> {
             "DELETE FROM account WHERE domain = ?1 AND name = ?2",
             params![domain, name],
         ),
-        Change::PutBinding(binding) => put_binding(connection, binding),
-        Change::RemoveBinding { aor, contact } => execute(
+        Change::PutBinding { binding, .. } => put_binding(connection, binding),
+        Change::RemoveBinding { aor, contact, .. } => execute(
             connection,
             "DELETE FROM binding WHERE aor = ?1 AND contact = ?2",
             params![aor, contact],

@@ -20,7 +20,7 @@ pub struct Binding {
     expires: u32,
     registered_at: u32,
     cseq: u32,
-    /// Number of the write to the store that is under way for it; 0 when there is none.
+    /// Number of the change whose write to the store is under way, as far as it fits; 0 when there is none.
     pub(crate) pending: u32,
 }
 

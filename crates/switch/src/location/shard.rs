@@ -22,8 +22,8 @@ pub(super) struct Shard {
     heads: HashTable<u32>,
     /// Slots whose binding came by a connection; several may have the same one.
     connections: HashTable<u32>,
-    /// Last number given to a write to the store.
-    writes: u32,
+    /// Last number given to a change.
+    changes: u64,
 }
 
 /// Room for a binding.
@@ -61,10 +61,10 @@ impl Shard {
         }
     }
 
-    /// A number for a write to the store, never 0.
-    pub(super) fn next_write(&mut self) -> u32 {
-        self.writes = self.writes.wrapping_add(1).max(1);
-        self.writes
+    /// A number for a change, never 0, and higher than that of any change before.
+    pub(super) fn next_change(&mut self) -> u64 {
+        self.changes += 1;
+        self.changes
     }
 
     /// Bindings of an address-of-record with their slots.

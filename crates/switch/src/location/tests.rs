@@ -39,7 +39,8 @@ fn by_connection(remote: &str, id: u64) -> Flow {
 fn register(location: &Location, parts: &BindingParts<'_>) -> BindingChange {
     location.update(parts.aor, |bindings| {
         let mut after = Binding::new(parts);
-        after.pending = bindings.next_write();
+        let order = bindings.next_change();
+        after.pending = order as u32;
         let old = bindings
             .iter()
             .find(|(_, binding)| binding.contact() == parts.contact);
@@ -56,6 +57,7 @@ fn register(location: &Location, parts: &BindingParts<'_>) -> BindingChange {
         BindingChange {
             before,
             after: Some(after),
+            order,
         }
     })
 }
@@ -93,6 +95,26 @@ fn lookup_gives_valid_bindings_highest_q_first_then_the_latest() {
     );
     assert!(contacts(&location, aor, NOW + 60).is_empty());
     assert!(contacts(&location, "Alice@example.org", NOW).is_empty());
+}
+
+#[test]
+fn a_later_change_has_a_higher_number_whoever_made_it() {
+    let location = location();
+    let ended = BindingParts {
+        expires: NOW,
+        ..parts("alice@example.org", "sip:a@192.0.2.1", flow("192.0.2.1:5060"))
+    };
+    let mut orders = vec![register(&location, &ended).order];
+    for _ in 0..3 {
+        let mut swept = Vec::new();
+        (0..SHARDS).for_each(|part| location.sweep(part, NOW, &mut swept));
+        orders.extend(swept.iter().map(|change| change.order));
+        orders.push(register(&location, &ended).order);
+    }
+    assert!(
+        orders.len() == 7 && orders.is_sorted_by(|a, b| a < b),
+        "{orders:?}"
+    );
 }
 
 #[test]
@@ -190,6 +212,7 @@ fn a_failed_write_takes_the_change_back() {
         BindingChange {
             before: bindings.remove(slot),
             after: None,
+            order: bindings.next_change(),
         }
     });
     assert!(location.is_empty());

@@ -47,9 +47,10 @@ impl<'m> Update<'_, 'm> {
         }
         let slots: SmallVec<[Slot; 4]> = bindings.iter().map(|(slot, _)| slot).collect();
         let mut changes = SmallVec::new();
+        let order = bindings.next_change();
         slots
             .into_iter()
-            .for_each(|slot| remove(bindings, slot, &mut changes));
+            .for_each(|slot| remove(bindings, slot, order, &mut changes));
         Ok(Registered::Done {
             bindings: SmallVec::new(),
             changes,
@@ -85,25 +86,27 @@ impl<'m> Update<'_, 'm> {
         }
 
         let mut changes = SmallVec::new();
-        for slot in surplus {
-            remove(bindings, slot, &mut changes);
-        }
-        let write = if self.config.durable && !contacts.is_empty() {
-            bindings.next_write()
+        let order = bindings.next_change();
+        let pending = if self.config.durable {
+            (order as u32).max(1)
         } else {
             0
         };
+        for slot in surplus {
+            remove(bindings, slot, order, &mut changes);
+        }
         for (contact, step) in contacts.iter().zip(&steps) {
             match *step {
                 Step::Nothing => {}
-                Step::Remove(slot) => remove(bindings, slot, &mut changes),
+                Step::Remove(slot) => remove(bindings, slot, order, &mut changes),
                 Step::Add => {
                     let mut after = Binding::new(&self.parts(contact, self.unix));
-                    after.pending = write;
+                    after.pending = pending;
                     bindings.insert(after.clone());
                     changes.push(BindingChange {
                         before: None,
                         after: Some(after),
+                        order,
                     });
                 }
                 Step::Replace(slot) => {
@@ -111,20 +114,22 @@ impl<'m> Update<'_, 'm> {
                         continue;
                     };
                     let mut after = before.refreshed(&self.parts(contact, before.registered_at()));
-                    after.pending = write;
+                    after.pending = pending;
                     if before.has_contact(contact.uri.as_str()) {
                         bindings.replace(slot, after.clone());
                         changes.push(BindingChange {
                             before: Some(before),
                             after: Some(after),
+                            order,
                         });
                     } else {
                         // Spelt otherwise it is another one to the store.
-                        remove(bindings, slot, &mut changes);
+                        remove(bindings, slot, order, &mut changes);
                         bindings.insert(after.clone());
                         changes.push(BindingChange {
                             before: None,
                             after: Some(after),
+                            order,
                         });
                     }
                 }
@@ -286,11 +291,12 @@ fn is_taken(slot: Slot, steps: &[Step]) -> bool {
         .any(|step| matches!(step, Step::Replace(taken) | Step::Remove(taken) if *taken == slot))
 }
 
-fn remove(bindings: &mut Bindings<'_>, slot: Slot, changes: &mut SmallVec<[BindingChange; 1]>) {
+fn remove(bindings: &mut Bindings<'_>, slot: Slot, order: u64, changes: &mut SmallVec<[BindingChange; 1]>) {
     if let Some(before) = bindings.remove(slot) {
         changes.push(BindingChange {
             before: Some(before),
             after: None,
+            order,
         });
     }
 }
