@@ -269,7 +269,8 @@ fn a_disabled_account_loses_its_registrations_and_keeps_everything_else() {
             expires_at: NOW + 60,
             ..Default::default()
         };
-        store.apply(&[Change::PutBinding(binding.into())]).unwrap();
+        let binding = binding.into();
+        store.apply(&[Change::PutBinding { binding, order: 0 }]).unwrap();
         (info.disabled, bindings, accounts[0].clone())
     };
     let (_, _, made) = carry_out(&add("alice"));
