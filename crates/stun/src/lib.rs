@@ -1,4 +1,5 @@
 //! STUN and TURN: messages, the state machines of server and client, discovery of a NAT's behaviour.
+//! - [`client`]: finds out what kind of NAT it is behind.
 //! - [`turn`]: relays for clients that cannot be reached otherwise.
 //! - [`budget`]: keeps both from being used against others.
 //!
@@ -11,6 +12,7 @@
 
 pub mod attribute;
 pub mod budget;
+pub mod client;
 pub mod frame;
 pub mod integrity;
 pub mod message;
