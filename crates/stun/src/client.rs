@@ -3,7 +3,7 @@
 //! Three machines, each for a set of questions, each used the same way:
 //!
 //! - [`Classification`]: the types of RFC 3489 section 10.1, with classic messages.
-//! - [`Behaviour`]: mapping, filtering and hairpinning (RFC 5780 sections 4.3 to 4.5), and whether payloads are rewritten.
+//! - [`Behaviour`]: mapping, filtering and hairpinning (RFC 5780 sections 4.3, 4.4 and 3.4), and whether payloads are rewritten.
 //! - [`Lifetime`]: how long a binding lives without traffic (RFC 5780 section 4.6).
 //!
 //! In turn: [`poll_transmit`](Behaviour::poll_transmit) until it gives nothing; wait for a datagram

@@ -358,7 +358,7 @@ impl Server {
         }
         writer.xor_address(AttributeType::XOR_MAPPED_ADDRESS, from);
         if let Some(other) = other {
-            // The plain form too: routers that rewrite addresses in payloads are found by the difference (RFC 5780 4.6).
+            // The plain form too: routers that rewrite addresses in payloads are found by the difference (RFC 5780 3.6).
             writer.address(AttributeType::MAPPED_ADDRESS, from);
             writer.address(AttributeType::RESPONSE_ORIGIN, self.address(source));
             writer.address(AttributeType::OTHER_ADDRESS, other);

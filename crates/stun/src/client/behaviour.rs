@@ -1,4 +1,4 @@
-//! Mapping, filtering and hairpinning (RFC 5780 sections 4.3 to 4.5).
+//! Mapping, filtering and hairpinning (RFC 5780 sections 4.3, 4.4 and 3.4).
 //!
 //! Filtering is asked for first: the tests for mapping send to the server's other address, and so open the filter for it
 //! (erratum 7971).
@@ -63,9 +63,9 @@ pub struct Report {
     pub mapping: Mapping,
     /// Whose datagrams get through.
     pub filtering: Filtering,
-    /// Whether two hosts behind the NAT reach each other by the addresses that the server tells (section 4.5).
+    /// Whether two hosts behind the NAT reach each other by the addresses that the server tells (section 3.4).
     pub hairpinning: Verdict,
-    /// Whether something on the way rewrites addresses in payloads (section 4.6 of the RFC: a generic ALG).
+    /// Whether something on the way rewrites addresses in payloads: a generic ALG (section 3.6).
     pub rewriting: Verdict,
 }
 
