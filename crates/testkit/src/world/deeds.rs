@@ -175,7 +175,7 @@ impl World<'_> {
     }
 
     /// A call is on its way to a telephone.
-    fn is_awaited(&self, number: usize) -> bool {
+    pub(crate) fn is_awaited(&self, number: usize) -> bool {
         let account = self.plan.phones[number].account;
         self.calls.iter().any(|call| {
             let recent = self.now.duration_since(call.started) < ON_ITS_WAY;
