@@ -32,7 +32,7 @@ use crate::storage;
 /// What other threads have for a worker.
 pub(crate) enum Mail {
     /// A message that another worker got.
-    Message { flow: Flow, bytes: Vec<u8> },
+    Message { flow: Flow, bytes: Vec<u8>, first: u8 },
     /// Bytes for a connection of this worker, from another one.
     Send { flow: Flow, bytes: Vec<u8>, from: u8 },
     /// The connection that this worker gave bytes for is gone.
@@ -329,9 +329,9 @@ impl Worker {
     fn mail(&mut self, mail: Mail) {
         let now = net::clock::now();
         match mail {
-            Mail::Message { flow, bytes } => {
+            Mail::Message { flow, bytes, first } => {
                 self.desk.set_here(flow.local.ip());
-                self.switch.handle_message(now, &flow, &bytes);
+                self.switch.handle_handed_over(now, &flow, &bytes, first);
             }
             Mail::Send { flow, bytes, from } => {
                 let sent = self.send_stream(now, &flow, &bytes);
@@ -511,10 +511,11 @@ impl Worker {
             Event::HandOver {
                 worker,
                 flow,
-                message,
+                message: bytes,
+                first,
             } => {
                 if let Some(mailbox) = self.workers.get(usize::from(worker)) {
-                    mailbox.send(Mail::Message { flow, bytes: message });
+                    mailbox.send(Mail::Message { flow, bytes, first });
                 }
             }
             Event::Store { ticket, change } => self.store(ticket, &change),

@@ -13,7 +13,7 @@ use crate::registrar::BindingChange;
 #[non_exhaustive]
 pub enum Event {
     /// The message belongs to a transaction or call of another worker: give it to that worker's
-    /// [`Switch::handle_message`](crate::Switch::handle_message), after what was handed over before.
+    /// [`Switch::handle_handed_over`](crate::Switch::handle_handed_over), after what was handed over before.
     HandOver {
         /// Index of the worker.
         worker: u8,
@@ -21,6 +21,8 @@ pub enum Event {
         flow: Flow,
         /// The message as it came.
         message: Vec<u8>,
+        /// The worker that it came to from the network.
+        first: u8,
     },
     /// Ask the DNS; the answer goes to [`Switch::handle_dns`](crate::Switch::handle_dns).
     Dns {

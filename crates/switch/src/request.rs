@@ -56,9 +56,20 @@ impl Switch {
         match self.transactions.receive(now, m, flow, &mut self.outbox) {
             Received::NewRequest(new) => self.new_request(now, flow, m, &route, new),
             Received::Cancel { invite: Some(invite) } => self.cancelled(now, m, invite),
-            Received::Cancel { invite: None } => self.refuse(flow, m, 481, None),
+            Received::Cancel { invite: None } => self.stray_cancel(flow, m),
             Received::Ack => self.forward_ack(now, flow, m, &route),
             _ => {}
+        }
+    }
+
+    /// A CANCEL whose INVITE is not here. It may be with another worker: a NAT that has forgotten a caller while the other
+    /// telephone rang gives him another port, and that may be another worker's. So it goes around once.
+    fn stray_cancel(&mut self, flow: &Flow, m: Message<'_>) {
+        let next = (self.worker + 1) % self.shared.workers;
+        if next == self.first {
+            self.refuse(flow, m, 481, None);
+        } else {
+            self.hand_over(next, flow, m);
         }
     }
 
@@ -251,6 +262,7 @@ impl Switch {
             worker,
             flow: *flow,
             message: m.bytes().to_vec(),
+            first: self.first,
         });
     }
 

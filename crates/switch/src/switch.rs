@@ -68,6 +68,8 @@ pub struct Switch {
     keepalive: Keepalive,
     tickets: HashMap<Ticket, Waiting>,
     pub(crate) counter: u64,
+    /// The worker that the message at hand came to from the network.
+    pub(crate) first: u8,
     seed: [u8; 16],
     index: Index,
 }
@@ -190,6 +192,7 @@ impl Switch {
             ),
             tickets: HashMap::new(),
             counter: 0,
+            first: worker,
             seed,
             index: Index::new(),
             shared,
@@ -198,6 +201,12 @@ impl Switch {
 
     /// A message came over `flow`.
     pub fn handle_message(&mut self, now: Instant, flow: &Flow, bytes: &[u8]) {
+        self.handle_handed_over(now, flow, bytes, self.worker);
+    }
+
+    /// A message came over `flow` to the worker `first`, and was handed over to this one.
+    pub fn handle_handed_over(&mut self, now: Instant, flow: &Flow, bytes: &[u8], first: u8) {
+        self.first = first;
         let mut index = std::mem::take(&mut self.index);
         let parsed = index.parse(bytes);
         let m = Message::new(bytes, &index);

@@ -33,9 +33,20 @@ struct Worker {
 
 /// What the service's threads have for each other.
 enum Mail {
-    Message { worker: u8, flow: Flow, bytes: Vec<u8> },
-    Order { worker: u8, command: Command },
-    Report { worker: u8, report: Report },
+    Message {
+        worker: u8,
+        flow: Flow,
+        bytes: Vec<u8>,
+        first: u8,
+    },
+    Order {
+        worker: u8,
+        command: Command,
+    },
+    Report {
+        worker: u8,
+        report: Report,
+    },
 }
 
 /// What a service holds; all zero when nothing goes on.
@@ -205,10 +216,15 @@ impl Service {
 
     fn deliver(&mut self, now: Instant, mail: Mail, store: &mut Store) {
         match mail {
-            Mail::Message { worker, flow, bytes } => {
+            Mail::Message {
+                worker,
+                flow,
+                bytes,
+                first,
+            } => {
                 self.workers[usize::from(worker)]
                     .switch
-                    .handle_message(now, &flow, &bytes);
+                    .handle_handed_over(now, &flow, &bytes, first);
                 self.carry_out(now, worker, store);
             }
             Mail::Order { worker, command } => {
@@ -247,7 +263,16 @@ impl Service {
                         worker,
                         flow,
                         message: bytes,
-                    } => self.post(now, Mail::Message { worker, flow, bytes }),
+                        first,
+                    } => self.post(
+                        now,
+                        Mail::Message {
+                            worker,
+                            flow,
+                            bytes,
+                            first,
+                        },
+                    ),
                     Event::Store { ticket, change } => store.submit(now, number, ticket, change),
                     Event::Media(command) => self.post(
                         now,

@@ -547,3 +547,41 @@ fn more_calls_than_a_worker_may_hold_are_503() {
     hang_up(&mut world, &mut near, &bob());
     world.ends_empty();
 }
+
+/// While it rings nobody keeps a caller's NAT awake who has not registered: his CANCEL comes from another port.
+#[test]
+fn a_cancel_finds_its_invite_in_whichever_worker() {
+    for worker in 0..3 {
+        let mut world = World::with(3, |_| {});
+        world.register(&bob());
+        let text = invite(&alice(), "bob");
+        world.say(&alice(), &text);
+        world.status(&alice(), 100);
+        let ringing = world.request(&bob(), "INVITE");
+        world.say(&bob(), &reply(&ringing, 180, "b", "", ""));
+        world.status(&alice(), 180);
+
+        let moved = udp("alice", "192.0.2.10:5099");
+        world.say_to(worker, &moved.flow, &hop(&text, "CANCEL", ""));
+        world.status(&moved, 200);
+        let cancel = world.request(&bob(), "CANCEL");
+        world.say(&bob(), &reply(&cancel, 200, "b", "", ""));
+        world.say(&bob(), &reply(&ringing, 487, "b", "", ""));
+        world.request(&bob(), "ACK");
+        let ended = world.status(&alice(), 487);
+        world.say(&alice(), &hop(&text, "ACK", ended.to_tag()));
+        world.ends_empty();
+    }
+}
+
+#[test]
+fn a_cancel_of_nothing_is_481_once() {
+    for workers in 1..4 {
+        let mut world = World::with(workers, |_| {});
+        let text = invite(&alice(), "bob");
+        world.say_to(usize::from(workers) - 1, &alice().flow, &hop(&text, "CANCEL", ""));
+        world.status(&alice(), 481);
+        world.nothing();
+        assert_eq!(world.handed_over, usize::from(workers) - 1);
+    }
+}

@@ -193,10 +193,11 @@ impl World {
                 worker: other,
                 flow,
                 message,
+                first,
             } => {
                 assert_ne!(usize::from(other), worker, "handed over to itself");
                 self.handed_over += 1;
-                self.switches[usize::from(other)].handle_message(self.now, &flow, &message);
+                self.switches[usize::from(other)].handle_handed_over(self.now, &flow, &message, first);
             }
             Event::Dns { id, query } => self.questions.push((worker, id, query)),
             Event::Store { ticket, change } => {
