@@ -1,7 +1,7 @@
 //! baresip as a telephone: speaks a tone from a file, records what it hears, controlled through its `ctrl_tcp` module.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ impl<'a> Settings<'a> {
     /// Telephone `slot` (0 to 4) of a site, on ports of its own. All are at 127.0.0.1, because that is where the kernel
     /// lets packets to any loopback address come from, unless a socket is bound to one: baresip's RTP is not.
     pub(crate) fn of(site: &Site, slot: u16, account: &'a str, tone: Tone) -> Self {
-        let address = IpAddr::from([127, 0, 0, 1]);
+        let address = site.localhost();
         let ports = site.phone_ports(slot);
         Self {
             account,
@@ -90,7 +90,8 @@ impl Baresip {
         configure(&folder, settings);
         let path = folder.to_str().expect("the temporary folder's path is text");
         let mut program: Vec<&str> = settings.prefix.iter().map(String::as_str).collect();
-        program.extend(["baresip", "-4", "-s", "-f", path]);
+        let family = if settings.listen.is_ipv4() { "-4" } else { "-6" };
+        program.extend(["baresip", family, "-s", "-f", path]);
         let process = Process::start(&format!("baresip-{}", settings.account), &folder, &program, &[]);
         let control = wait_until(PATIENCE, || TcpStream::connect(settings.control_reached_at).ok());
         let Some(control) = control else {

@@ -1,5 +1,6 @@
 //! Calls that succeed, with audio measured in both directions.
 
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -35,28 +36,45 @@ fn baresip_on_tcp_calls_baresip_on_tcp() {
     baresip_calls_baresip("tcp", "tcp", true);
 }
 
+#[test]
+fn baresip_calls_baresip_over_ipv6() {
+    baresip_calls_baresip_at(&Site::claim_ipv6(), "udp", "tcp", false);
+}
+
 fn baresip_calls_baresip(caller_transport: &str, callee_transport: &str, caller_hangs_up: bool) {
-    let site = Site::claim();
-    let server = Server::start(&site, &["alice", "bob"]);
+    baresip_calls_baresip_at(
+        &Site::claim(),
+        caller_transport,
+        callee_transport,
+        caller_hangs_up,
+    );
+}
+
+fn baresip_calls_baresip_at(
+    site: &Site,
+    caller_transport: &str,
+    callee_transport: &str,
+    caller_hangs_up: bool,
+) {
+    let server = Server::start(site, &["alice", "bob"]);
     let settings = Settings {
         transport: caller_transport,
-        ..Settings::of(&site, 0, "alice", LOW)
+        ..Settings::of(site, 0, "alice", LOW)
     };
-    let mut alice = Baresip::registered(&site, &settings);
+    let mut alice = Baresip::registered(site, &settings);
     let settings = Settings {
         transport: callee_transport,
-        ..Settings::of(&site, 1, "bob", HIGH)
+        ..Settings::of(site, 1, "bob", HIGH)
     };
-    let mut bob = Baresip::registered(&site, &settings);
+    let mut bob = Baresip::registered(site, &settings);
 
     alice.dial("bob");
     bob.answer();
     alice.wait_for_event("CALL_ESTABLISHED");
     alice.wait_to_hear(HIGH, 1.5);
     bob.wait_to_hear(LOW, 1.5);
-    let relayed = format!("receiving from {}:", site.server().ip());
     assert!(
-        bob.log().contains(&relayed),
+        is_relayed(site, &bob),
         "the audio does not come from the relay:\n{}",
         bob.log()
     );
@@ -84,6 +102,40 @@ fn baresip_calls_baresip(caller_transport: &str, callee_transport: &str, caller_
         "`trapez records` lacks the call:\n{}",
         server.ask(&["records"])
     );
+}
+
+/// The audio that a telephone hears comes from the server.
+fn is_relayed(site: &Site, phone: &Baresip) -> bool {
+    let (first, last) = site.relay_ports();
+    let relay = |port| SocketAddr::new(site.server().ip(), port);
+    let log = phone.log();
+    (first..=last).any(|port| log.contains(&format!("receiving from {}", relay(port))))
+}
+
+#[test]
+fn phones_hear_each_other_directly_when_nothing_is_to_be_relayed() {
+    let site = Site::claim();
+    let mut server = Server::configure(&site, "");
+    server.reconfigure("[media]", "[media]\nrelay = \"never\"");
+    for account in ["alice", "bob"] {
+        server.add_account(account);
+    }
+    server.serve();
+    let mut alice = Baresip::registered(&site, &Settings::of(&site, 0, "alice", LOW));
+    let mut bob = Baresip::registered(&site, &Settings::of(&site, 1, "bob", HIGH));
+    alice.dial("bob");
+    bob.answer();
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(HIGH, 1.5);
+    bob.wait_to_hear(LOW, 1.5);
+    assert!(!is_relayed(&site, &alice) && !is_relayed(&site, &bob));
+    let calls = server.ask(&["calls"]);
+    assert!(calls.contains("direct"), "{calls}");
+    assert_eq!(packets(&server, "calls"), Some((0, 0)));
+    bob.command("hangup", "");
+    alice.wait_for_event("CALL_CLOSED");
+    alice.heard().assert_holds(HIGH, LOW);
+    bob.heard().assert_holds(LOW, HIGH);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::baresip::{Baresip, Settings};
@@ -21,22 +22,31 @@ fn phones_behind_symmetric_nat_hear_each_other() {
     phones_hear_each_other("symmetric", &["--set", "*.nat=symmetric"], "udp", "tcp");
 }
 
+#[test]
+fn a_phone_whose_router_forgets_its_binding_after_seconds_can_still_be_called() {
+    let site = Site::claim();
+    let forgetful = ["--set", "*.udp_timeout=2"];
+    let Some(lab) = Lab::up("forgetful", &forgetful) else {
+        return;
+    };
+    let (_server, printed) = lab.demo(&site, "[nat]\nkeepalive = \"1s\"");
+    let (mut alice, _relay) = lab.phone(&site, 0, "alice", "udp", &printed);
+    let (mut bob, _relay) = lab.phone(&site, 1, "bob", "udp", &printed);
+    sleep(3 * Duration::from_secs(2));
+    alice.dial(&format!("sip:bob@{}", printed.domain));
+    bob.answer();
+    alice.wait_for_event("CALL_ESTABLISHED");
+    alice.wait_to_hear(HIGH, 1.0);
+    // Longer than the routers remember, within the call.
+    sleep(Duration::from_secs(3));
+    alice.command("hangup", "");
+    bob.wait_for_event("CALL_CLOSED");
+}
+
 fn phones_hear_each_other(name: &str, shape: &[&str], caller_transport: &str, callee_transport: &str) {
     let site = Site::claim();
     let Some(lab) = Lab::up(name, shape) else { return };
-    let binary = binary();
-    let data = site.make_folder("data");
-    let arguments = [
-        binary.to_str().expect("the binary's path is text"),
-        "serve",
-        "--demo",
-        "--data",
-        data.to_str().expect("the folder's path is text"),
-    ];
-    let mut server = lab.start("server", "trapez", site.folder(), &arguments);
-    server.wait_for("Ctrl-C", 0, Duration::from_secs(10));
-    let printed = Printed::parse(&server.log());
-
+    let (mut server, printed) = lab.demo(&site, "");
     let (mut alice, _relay) = lab.phone(&site, 0, "alice", caller_transport, &printed);
     let (mut bob, _relay) = lab.phone(&site, 1, "bob", callee_transport, &printed);
     alice.dial(&format!("sip:bob@{}", printed.domain));
@@ -118,6 +128,24 @@ impl Lab {
             text(&output)
         );
         Some(lab)
+    }
+
+    /// The demo on the server's host, with a configuration, and what it printed.
+    fn demo(&self, site: &Site, config: &str) -> (Process, Printed) {
+        let binary = binary();
+        let data = site.make_folder("data");
+        std::fs::write(data.join("trapez.toml"), config).expect("a configuration can be written");
+        let arguments = [
+            binary.to_str().expect("the binary's path is text"),
+            "serve",
+            "--demo",
+            "--data",
+            data.to_str().expect("the folder's path is text"),
+        ];
+        let mut server = self.start("server", "trapez", site.folder(), &arguments);
+        server.wait_for("Ctrl-C", 0, Duration::from_secs(10));
+        let printed = Printed::parse(&server.log());
+        (server, printed)
     }
 
     fn start(&self, host: &str, name: &str, folder: &Path, program: &[&str]) -> Process {

@@ -27,6 +27,11 @@ fn a_reinvite_is_answered_within_the_dialog() {
     both_sides_pass("uac-reinvite", "uas-reinvite");
 }
 
+#[test]
+fn descriptions_in_prack_and_update_are_led_over_the_relay() {
+    both_sides_pass("uac-prack", "uas-prack");
+}
+
 fn both_sides_pass(caller: &'static str, callee: &'static str) {
     let site = Site::claim();
     let _server = Server::start(&site, &["alice", "bob"]);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -47,12 +48,11 @@ impl<'a> Server<'a> {
         writeln!(config, "[listen]\nudp = [\"{address}\"]\ntcp = [\"{address}\"]")
             .expect("a string takes text");
         writeln!(config, "[media]\nports = \"{first}-{last}\"").expect("a string takes text");
-        writeln!(
-            config,
-            "[auth]\ntrusted = [\"{}/27\"]\n{more}",
-            site.address(TRUSTED)
-        )
-        .expect("a string takes text");
+        let trusted = match address {
+            SocketAddr::V4(_) => format!("\"{}/27\"", site.address(TRUSTED)),
+            SocketAddr::V6(_) => String::new(),
+        };
+        writeln!(config, "[auth]\ntrusted = [{trusted}]\n{more}").expect("a string takes text");
         std::fs::write(site.folder().join(CONFIG), config).expect("a configuration can be written");
         site.make_folder(DATA);
         Self {
@@ -60,6 +60,14 @@ impl<'a> Server<'a> {
             process: None,
             starts: 0,
         }
+    }
+
+    /// Puts `new` in the place of `old` in the configuration.
+    pub(crate) fn reconfigure(&self, old: &str, new: &str) {
+        let path = self.site.folder().join(CONFIG);
+        let config = std::fs::read_to_string(&path).expect("the configuration was written");
+        assert!(config.contains(old), "{config}");
+        std::fs::write(path, config.replace(old, new)).expect("a configuration can be written");
     }
 
     /// Starts the binary and waits until it answers.
@@ -159,7 +167,7 @@ pub(crate) fn text(output: &Output) -> String {
     )
 }
 
-/// Hosts from this one on (32 of them) are trusted: nobody asks them for a password.
+/// Hosts from this one on (32 of them) are trusted: nobody asks them for a password. On IPv6 nobody is.
 pub(crate) const TRUSTED: u8 = 32;
 pub(crate) const CONFIG: &str = "trapez.toml";
 pub(crate) const DATA: &str = "data";

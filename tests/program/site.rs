@@ -1,6 +1,6 @@
 //! A place of its own for each test: loopback addresses, port ranges and a folder.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -8,9 +8,10 @@ use tempfile::TempDir;
 /// The domain that every test's server serves.
 pub(crate) const DOMAIN: &str = "trapez.test";
 
-/// 127.80.`number`.0/24, a range of telephones' ports and a range of relay ports; released when dropped.
+/// 127.80.`number`.0/24 or `::1`, a range of telephones' ports and a range of relay ports; released when dropped.
 pub(crate) struct Site {
     number: u16,
+    ipv6: bool,
     folder: TempDir,
     /// Bound for as long as the site is ours: the kernel lets nobody else have it, and forgets it with the process.
     _claim: UdpSocket,
@@ -28,6 +29,7 @@ impl Site {
                     .expect("a temporary folder can be made");
                 return Self {
                     number,
+                    ipv6: false,
                     folder,
                     _claim: claim,
                 };
@@ -36,14 +38,37 @@ impl Site {
         panic!("all {SITES} test sites are taken; is something left over?");
     }
 
-    /// The address of host `host` (1 is the server).
-    pub(crate) fn address(&self, host: u8) -> IpAddr {
-        IpAddr::V4(address(self.number, host))
+    /// The same on IPv6, where loopback has one address: all hosts share it.
+    pub(crate) fn claim_ipv6() -> Self {
+        Self {
+            ipv6: true,
+            ..Self::claim()
+        }
     }
 
-    /// The server's address and port.
+    /// The address of host `host` (1 is the server).
+    pub(crate) fn address(&self, host: u8) -> IpAddr {
+        match self.ipv6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => address(self.number, host).into(),
+        }
+    }
+
+    /// Where telephones that cannot have an address of their own are.
+    pub(crate) fn localhost(&self) -> IpAddr {
+        match self.ipv6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// The server's address and port; on IPv6 the first port of the last telephone, for want of addresses.
     pub(crate) fn server(&self) -> SocketAddr {
-        SocketAddr::from((self.address(1), 5060))
+        let port = match self.ipv6 {
+            true => self.phone_ports(PHONES - 1),
+            false => 5060,
+        };
+        SocketAddr::new(self.address(1), port)
     }
 
     /// First of the ten ports of telephone `slot` (0 to 4): RTP from the first on, then signalling and control.
