@@ -248,6 +248,59 @@ fn max_breadth_is_shared_among_the_branches_and_440_says_that_it_does_not_suffic
     world.ends_empty();
 }
 
+/// A server that is registered as one of `account`'s telephones, and sends on to somebody else.
+fn diverter(account: &'static str) -> Phone {
+    udp(account, "192.0.2.77:5099")
+}
+
+/// What it makes of a request: the same for another account, with its Via.
+fn divert(sent: &Sent, account: &str) -> String {
+    let (_, rest) = sent.text.split_once("\r\n").expect("a start line");
+    format!(
+        "{} sip:{account}@{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.77;branch=z9hG4bK{}\r\n{rest}",
+        sent.method(),
+        unique()
+    )
+}
+
+#[test]
+fn the_breadth_of_a_request_that_comes_back_for_others_is_used_up_hop_by_hop() {
+    let mut world = ready();
+    let carol = udp("carol", "192.0.2.30:40002");
+    world.register(&carol);
+    world.register(&alice());
+    for account in ["bob", "carol", "alice"] {
+        world.register(&diverter(account));
+    }
+    let text = initial(&alice(), "MESSAGE", "bob", "Max-Breadth: 4\n", "");
+    world.say(&alice(), &text);
+    let to_bob = world.request(&bob(), "MESSAGE");
+    let first = world.request(&diverter("bob"), "MESSAGE");
+    world.say(&diverter("bob"), &divert(&first, "carol"));
+    let to_carol = world.request(&carol, "MESSAGE");
+    let second = world.request(&diverter("carol"), "MESSAGE");
+    let breadths = [&to_bob, &first, &to_carol, &second].map(|sent| sent.get("Max-Breadth").to_owned());
+    assert_eq!(breadths, ["2", "2", "1", "1"]);
+    // All that may be open at once is open: two more telephones are too many.
+    world.say(&diverter("carol"), &divert(&second, "alice"));
+    let too_broad = world.status(&diverter("carol"), 440);
+    world.nothing();
+    // It is one answer among others: what a person says counts for more.
+    let back = |refusal: &Sent| {
+        let (start, rest) = refusal.text.split_once("\r\n").expect("a start line");
+        let (_, rest) = rest.split_once("\r\n").expect("the Via of the one that diverted");
+        format!("{start}\r\n{rest}")
+    };
+    world.say(&diverter("carol"), &back(&too_broad));
+    world.say(&carol, &reply(&to_carol, 486, "c", "", ""));
+    let refusal = world.status(&diverter("bob"), 486);
+    world.say(&diverter("bob"), &back(&refusal));
+    world.say(&bob(), &reply(&to_bob, 404, "b", "", ""));
+    world.status(&alice(), 486);
+    world.nothing();
+    world.ends_empty();
+}
+
 #[test]
 fn responses_come_to_the_worker_that_sent_the_request() {
     let mut world = World::with(2, |_| {});

@@ -9,6 +9,7 @@ mod forwarding;
 mod in_dialog;
 mod media;
 mod next_hop;
+mod old_peers;
 mod passwords;
 mod phone;
 mod reconnect;

@@ -1,6 +1,6 @@
 //! Descriptions on their way through the relay: what the two sides read, and that every port comes back.
 
-use media::{Command, SessionId, StreamId};
+use media::{Command, SessionId, Side, StreamId};
 use switch::MediaPath;
 
 use crate::phone::*;
@@ -142,6 +142,59 @@ fn a_refused_or_unanswered_re_invite_takes_the_ports_of_its_new_line_back() {
     assert_eq!(world.ports_out(), 2);
     bye(&mut world, &mut near);
     world.sent.clear();
+    world.ends_empty();
+}
+
+#[test]
+fn glare_is_491_both_ways_and_leaves_the_media_as_they_were() {
+    let mut world = ready();
+    let (mut near, mut far, first) = call(&mut world, &alice(), &bob());
+    let port = relay_port(&first);
+    let before = world.commands.len();
+    // Both hold at the same moment, and name new ports.
+    let hold = |ip, port| sdp(ip, port, "a=sendonly\n");
+    world.say(&alice(), &near.next("INVITE", "", &hold("10.0.0.1", 4444)));
+    world.say(&bob(), &far.next("INVITE", "", &hold("10.0.0.2", 5555)));
+    let is_invite = |sent: &Sent| sent.method() == "INVITE";
+    let to_bob = world
+        .to(&bob())
+        .into_iter()
+        .find(is_invite)
+        .expect("alice's offer");
+    let to_alice = world
+        .to(&alice())
+        .into_iter()
+        .find(is_invite)
+        .expect("bob's offer");
+    relay_port(&to_bob);
+    relay_port(&to_alice);
+    world.say(&alice(), &reply(&to_alice, 491, "", "", ""));
+    world.request(&alice(), "ACK");
+    world.status(&bob(), 491);
+    world.say(&bob(), &reply(&to_bob, 491, "", "", ""));
+    world.request(&bob(), "ACK");
+    world.status(&alice(), 491);
+    assert_eq!(world.commands[before..], [], "nothing was agreed on");
+    assert_eq!(world.ports_out(), 2);
+    // Bob is the first to try again (RFC 3261 14.1).
+    world.say(&bob(), &far.next("INVITE", "", &sdp("10.0.0.2", 5555, "")));
+    world.status(&bob(), 100);
+    let sent = world.request(&alice(), "INVITE");
+    world.say(&alice(), &reply(&sent, 200, "", "", &sdp("10.0.0.1", 4000, "")));
+    assert_eq!(relay_port(&world.status(&bob(), 200)), port);
+    world.say(&bob(), &far.next("ACK", "", ""));
+    world.request(&alice(), "ACK");
+    let legs = world.commands[before..]
+        .iter()
+        .filter_map(|command| match command {
+            Command::Update { side, leg, .. } => Some((*side == Side::Caller, leg.rtp?.port(), leg.held)),
+            _ => None,
+        });
+    let mut legs: Vec<_> = legs.collect();
+    legs.sort();
+    legs.dedup();
+    assert_eq!(legs, [(false, 5555, false), (true, 4000, false)]);
+    bye(&mut world, &mut near);
     world.ends_empty();
 }
 
