@@ -176,13 +176,12 @@ impl EchoService {
 
     fn message(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
         let valid = match m.is_request() {
-            true => m.validate_request().is_ok(),
-            false => m.validate_response().is_ok(),
+            true => m.validate_request(),
+            false => m.validate_response(),
         };
-        if !valid {
-            // The switch lets nothing through that is not.
-            return;
-        }
+        // The switch lets nothing through that is not.
+        let Ok(essentials) = valid else { return };
+        let m = m.with(&essentials);
         match self.transactions.receive(now, m, flow, &mut self.outbox) {
             Received::NewRequest(new) => self.request(now, flow, m, new.tag().as_str()),
             // An INVITE is answered at once, so a CANCEL always comes too late.

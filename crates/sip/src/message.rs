@@ -14,6 +14,7 @@ mod validate;
 
 pub use error::{Fault, Found, HeaderError, Invalid, ParseError, Problem};
 pub use index::{Index, limits};
+pub use validate::Essentials;
 
 use crate::header_id::HeaderId;
 use crate::headers::date::parse_date;
@@ -35,6 +36,8 @@ pub struct Message<'a> {
     index: &'a Index,
     /// All up to the body, if it is UTF-8: checked once, so that accessors need not check what they return again.
     head: Option<&'a str>,
+    /// What validation has parsed.
+    essentials: Option<&'a Essentials<'a>>,
 }
 
 /// One header field.
@@ -74,7 +77,22 @@ impl<'a> Message<'a> {
         let head = bytes
             .get(..index.headers_end())
             .and_then(|head| simdutf8::basic::from_utf8(head).ok());
-        Message { bytes, index, head }
+        Message {
+            bytes,
+            index,
+            head,
+            essentials: None,
+        }
+    }
+
+    /// The same view with what [`validate_request`](Self::validate_request) or
+    /// [`validate_response`](Self::validate_response) has parsed of it, so that the accessors need not do it again.
+    #[inline]
+    pub fn with(self, essentials: &'a Essentials<'a>) -> Self {
+        Message {
+            essentials: Some(essentials),
+            ..self
+        }
     }
 
     /// The message from its start line to the end of its body. Empty lines before it and bytes beyond its Content-Length
@@ -92,6 +110,9 @@ impl<'a> Message<'a> {
     /// The method: of the start line, or of a response's CSeq. An empty unknown method if a response has none.
     #[inline]
     pub fn method(&self) -> Method<'a> {
+        if let Some(essentials) = self.essentials {
+            return essentials.method;
+        }
         if self.is_request() {
             return Method::of(self.str(self.index.method()));
         }
@@ -110,6 +131,9 @@ impl<'a> Message<'a> {
 
     /// The Request-URI, parsed.
     pub fn parsed_request_uri(&self) -> Result<Uri<'a>, UriError> {
+        if let Some(uri) = self.essentials.and_then(|essentials| essentials.request_uri) {
+            return Ok(uri);
+        }
         Uri::parse(self.request_uri())
     }
 
@@ -180,7 +204,10 @@ impl<'a> Message<'a> {
     /// The value of the first header field with that id, as text.
     #[inline]
     pub fn value(&self, id: HeaderId) -> Result<Option<&'a str>, HeaderError> {
-        self.header(id).map(|header| header.text()).transpose()
+        self.index
+            .first(id)
+            .map(|position| self.value_at(position))
+            .transpose()
     }
 
     /// The values of a list header field over all its lines, split at commas. A line that is not UTF-8 yields one
@@ -198,6 +225,9 @@ impl<'a> Message<'a> {
     /// The first Via value.
     #[inline]
     pub fn top_via(&self) -> Result<Via<'a>, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.via);
+        }
         let value = self
             .values(HeaderId::Via)
             .next()
@@ -210,19 +240,88 @@ impl<'a> Message<'a> {
         self.parsed(HeaderId::Via, Via::parse)
     }
 
+    /// The top Via, where validation has parsed it.
+    #[inline]
+    pub(crate) fn checked_via(&self) -> Option<&'a Via<'a>> {
+        self.essentials.map(|essentials| &essentials.via)
+    }
+
+    /// The Via values below the top one.
+    pub fn lower_vias(&self) -> impl Iterator<Item = Result<Via<'a>, HeaderError>> + use<'a> {
+        // Most requests come straight from a telephone: one line with one value, whose end is looked at and nothing else.
+        let alone = self.essentials.is_some_and(|essentials| {
+            let line = self.header(HeaderId::Via).map_or(0, |header| header.value.len());
+            essentials.via.as_str().len() == line && !self.index.is_repeated(HeaderId::Via)
+        });
+        let mut values = self.values(HeaderId::Via);
+        if alone {
+            values.next = None;
+        } else {
+            values.next();
+        }
+        values.map(|value| {
+            Via::parse(value).map_err(|expected| HeaderError::malformed(HeaderId::Via, expected, value))
+        })
+    }
+
     /// From.
     pub fn from(&self) -> Result<NameAddr<'a>, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.from.value);
+        }
         self.one(HeaderId::From, NameAddr::parse)
     }
 
     /// To.
     pub fn to(&self) -> Result<NameAddr<'a>, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.to.value);
+        }
         self.one(HeaderId::To, NameAddr::parse)
+    }
+
+    /// The URI in From; `None` where one of the two cannot be read.
+    #[inline]
+    pub fn from_uri(&self) -> Option<Uri<'a>> {
+        match self.essentials {
+            Some(essentials) => Some(essentials.from.uri),
+            None => self.from().ok()?.parsed_uri().ok(),
+        }
+    }
+
+    /// The URI in To; `None` where one of the two cannot be read.
+    #[inline]
+    pub fn to_uri(&self) -> Option<Uri<'a>> {
+        match self.essentials {
+            Some(essentials) => Some(essentials.to.uri),
+            None => self.to().ok()?.parsed_uri().ok(),
+        }
+    }
+
+    /// The tag in From.
+    #[inline]
+    pub fn from_tag(&self) -> Option<&'a str> {
+        match self.essentials {
+            Some(essentials) => essentials.from.tag,
+            None => self.from().ok()?.tag(),
+        }
+    }
+
+    /// The tag in To: a request with one is inside a dialog.
+    #[inline]
+    pub fn to_tag(&self) -> Option<&'a str> {
+        match self.essentials {
+            Some(essentials) => essentials.to.tag,
+            None => self.to().ok()?.tag(),
+        }
     }
 
     /// Call-ID.
     #[inline]
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.call_id);
+        }
         self.one(HeaderId::CallId, |value| {
             if value.is_empty() || value.bytes().any(|b| b <= b' ') {
                 Err("an id without white space")
@@ -235,12 +334,18 @@ impl<'a> Message<'a> {
     /// CSeq.
     #[inline]
     pub fn cseq(&self) -> Result<CSeq<'a>, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.cseq);
+        }
         self.one(HeaderId::CSeq, CSeq::parse)
     }
 
     /// Max-Forwards, 0 to 255.
     #[inline]
     pub fn max_forwards(&self) -> Result<Option<u32>, HeaderError> {
+        if let Some(essentials) = self.essentials {
+            return Ok(essentials.max_forwards);
+        }
         self.maybe(HeaderId::MaxForwards, |v| {
             text::number(v)
                 .filter(|n| *n <= 255)
@@ -442,10 +547,10 @@ impl<'a> Message<'a> {
         id: HeaderId,
         parse: impl FnOnce(&'a str) -> Result<T, &'static str>,
     ) -> Result<Option<T>, HeaderError> {
-        let Some(header) = self.header(id) else {
+        let Some(position) = self.index.first(id) else {
             return Ok(None);
         };
-        let value = header.text()?;
+        let value = self.value_at(position)?;
         parse(value)
             .map(Some)
             .map_err(|expected| HeaderError::malformed(id, expected, value))
@@ -486,6 +591,16 @@ impl<'a> Message<'a> {
             let value = header.text()?;
             parse(value).map_err(|expected| HeaderError::malformed(id, expected, value))
         })
+    }
+
+    /// As [`Header::text`].
+    #[inline]
+    fn value_at(&self, position: usize) -> Result<&'a str, HeaderError> {
+        let value = self.index.entry(position).value();
+        match self.head.and_then(|head| head.get(value)) {
+            Some(text) => Ok(text),
+            None => self.header_at(position).text(),
+        }
     }
 
     #[inline]
@@ -536,7 +651,7 @@ impl<'a> Iterator for Values<'a> {
             }
             let position = self.next?;
             self.next = self.message.index.next_of(self.id, position);
-            match self.message.header_at(position).text() {
+            match self.message.value_at(position) {
                 Ok(text) => self.list = CommaList::new(text),
                 Err(_) => return Some(""),
             }
@@ -602,6 +717,7 @@ impl MessageBuf {
             bytes: &self.bytes,
             index: &self.index,
             head: None,
+            essentials: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl<'a> From<fmt::Arguments<'a>> for Value<'a> {
 
 impl<'a> Response<'a> {
     /// A response with the registered reason phrase and no body.
+    #[inline]
     pub fn new(request: Message<'a>, status: u16) -> Self {
         Response {
             request,
@@ -70,42 +71,49 @@ impl<'a> Response<'a> {
     }
 
     /// Another reason phrase.
+    #[inline]
     pub fn reason(mut self, reason: &'a str) -> Self {
         self.reason = Some(reason);
         self
     }
 
     /// The tag for To, used unless the request's To has one or the status is 100 (RFC 3261, 8.2.6.2).
+    #[inline]
     pub fn to_tag(mut self, tag: &'a str) -> Self {
         self.to_tag = Some(tag);
         self
     }
 
     /// Where the request came from: goes into the top Via as `received` and `rport`.
+    #[inline]
     pub fn source(mut self, source: SocketAddr) -> Self {
         self.source = Some(source);
         self
     }
 
     /// One more header line.
+    #[inline]
     pub fn header(mut self, name: impl Into<HeaderName<'a>>, value: impl Into<Value<'a>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
     /// Copies all lines of a header field of the request, such as Record-Route.
+    #[inline]
     pub fn copy(mut self, id: HeaderId) -> Self {
         self.copied.push(id);
         self
     }
 
     /// Header lines that are written already, each with its line end.
+    #[inline]
     pub fn lines(mut self, lines: &'a [u8]) -> Self {
         self.lines = lines;
         self
     }
 
     /// A body.
+    #[inline]
     pub fn body(mut self, content_type: &'a str, body: &'a [u8]) -> Self {
         self.body = Some((content_type, body));
         self
@@ -174,20 +182,40 @@ impl<'a> Response<'a> {
             return;
         };
         // Outside of dialogs To mostly ends with its address, and need not be read.
-        let has_tag = !header.value.ends_with(b">") && self.request.to().is_ok_and(|to| to.tag().is_some());
+        let has_tag = !header.value.ends_with(b">") && self.request.to_tag().is_some();
+        let Some(tag) = self.to_tag.filter(|_| !has_tag && self.status != 100) else {
+            return copy_line(self.request, header.position, HeaderId::To, out);
+        };
         write_line(out, HeaderId::To.into(), |out| {
             out.extend_from_slice(header.value);
-            if let Some(tag) = self.to_tag.filter(|_| !has_tag && self.status != 100) {
-                out.extend_from_slice(b";tag=");
-                out.extend_from_slice(tag.as_bytes());
-            }
+            out.extend_from_slice(b";tag=");
+            out.extend_from_slice(tag.as_bytes());
         });
     }
 
     fn write_copies(&self, id: HeaderId, out: &mut Vec<u8>) {
-        for header in self.request.headers_of(id) {
-            write_line(out, id.into(), |out| out.extend_from_slice(header.value));
+        let m = self.request;
+        for position in m.index().positions(id) {
+            copy_line(m, position, id, out);
         }
+    }
+}
+
+/// Copies a header line of the request under its usual name.
+fn copy_line(m: Message<'_>, position: usize, id: HeaderId, out: &mut Vec<u8>) {
+    let ranges = m.header_ranges(position);
+    let line = m.source().get(ranges.line.clone()).unwrap_or_default();
+    let prefix = ranges.value.start - ranges.line.start;
+    // As we would write it, and in one piece.
+    let is_usual = prefix == id.name().len() + 2
+        && line.starts_with(id.name().as_bytes())
+        && ranges.line.end - ranges.value.end == 2
+        && line.ends_with(b"\r\n");
+    if is_usual {
+        out.extend_from_slice(line);
+    } else {
+        let value = m.source().get(ranges.value).unwrap_or_default();
+        write_line(out, id.into(), |out| out.extend_from_slice(value));
     }
 }
 

@@ -3,6 +3,43 @@
 //! A folded header field value keeps its line breaks, so CR and LF count as white space here; the framing of
 //! lines has already been decided when a value reaches these functions.
 
+/// The offset of the first of `needles`, eight bytes at a time. Header field values are short: the call of a vectorised search
+/// would cost more than it saves.
+#[inline]
+pub(crate) fn find<const N: usize>(bytes: &[u8], needles: [u8; N]) -> Option<usize> {
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let mut hits = 0;
+        for needle in needles {
+            hits |= zero_bytes(word ^ (EACH_BYTE * u64::from(needle)));
+        }
+        if hits != 0 {
+            return Some(8 * i + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    let found = tail.iter().position(|byte| needles.contains(byte))?;
+    Some(8 * words.len() + found)
+}
+
+/// The highest bit of each byte that is zero. Above the lowest such byte others may be marked by mistake.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(EACH_BYTE) & !word & (EACH_BYTE << 7)
+}
+
+/// True if a byte is a control character, a space, or one of those that never stand in a URI: `"`, `<`, DEL.
+#[inline]
+pub(crate) fn has_no_uri_char(bytes: &[u8]) -> bool {
+    let (words, tail) = bytes.as_chunks::<8>();
+    words.iter().any(|word| {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| zero_bytes(word ^ (EACH_BYTE * u64::from(byte)));
+        let low = word.wrapping_sub(EACH_BYTE * (b' ' as u64 + 1)) & !word & (EACH_BYTE << 7);
+        (low | is(b'"') | is(b'<') | is(0x7f)) != 0
+    }) || tail.iter().any(|b| *b <= b' ' || matches!(b, b'"' | b'<' | 0x7f))
+}
+
 /// True for linear white space, folds included.
 #[inline]
 pub(crate) fn is_lws(byte: u8) -> bool {
@@ -32,6 +69,26 @@ pub(crate) fn trim_end(text: &str) -> &str {
     text.trim_end_matches([' ', '\t', '\r', '\n'])
 }
 
+/// Where the run of `token` characters from `start` on ends.
+#[inline]
+pub(crate) fn token_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while bytes.get(at).is_some_and(|byte| is_token_char(*byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the white space from `start` on ends.
+#[inline]
+pub(crate) fn skip_lws(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while bytes.get(at).is_some_and(|byte| is_lws(*byte)) {
+        at += 1;
+    }
+    at
+}
+
 /// A character of `token`.
 #[inline]
 pub(crate) fn is_token_char(byte: u8) -> bool {
@@ -44,23 +101,19 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_char)
 }
 
-/// A character that may stand in a user part: `user-unreserved`, the start of an escape, `;` and `:` aside. Beyond the
-/// grammar, `#`, `[`, `]`, `^`, `|` and raw UTF-8 are let through: telephones send them and nothing else reads them.
+/// Where the run of characters of `class` from `start` on ends, and the classes of all of them together.
 #[inline]
-pub(crate) fn is_user_char(byte: u8) -> bool {
-    CLASS[byte as usize] & USER != 0
-}
-
-/// A character of URI parameters (`paramchar` and the separators `;` and `=`).
-#[inline]
-pub(crate) fn is_uri_param_char(byte: u8) -> bool {
-    CLASS[byte as usize] & PARAM != 0
-}
-
-/// A character of URI headers (`hname`, `hvalue` and the separators `&` and `=`).
-#[inline]
-pub(crate) fn is_uri_header_char(byte: u8) -> bool {
-    CLASS[byte as usize] & HEADER != 0
+pub(crate) fn run(bytes: &[u8], start: usize, class: u8) -> (usize, u8) {
+    let (mut at, mut seen) = (start, 0);
+    while let Some(byte) = bytes.get(at) {
+        let of = CLASS[*byte as usize];
+        if of & class == 0 {
+            break;
+        }
+        seen |= of;
+        at += 1;
+    }
+    (at, seen)
 }
 
 /// A character of a host name.
@@ -74,7 +127,7 @@ pub(crate) fn is_host_char(byte: u8) -> bool {
 pub(crate) fn quoted_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut i = start + 1;
     loop {
-        let found = memchr::memchr2(b'"', b'\\', bytes.get(i..)?)?;
+        let found = find(bytes.get(i..)?, [b'"', b'\\'])?;
         i += found;
         if bytes.get(i) == Some(&b'"') {
             return Some(i + 1);
@@ -88,7 +141,7 @@ pub(crate) fn quoted_end(bytes: &[u8], start: usize) -> Option<usize> {
 pub(crate) fn find_unquoted(bytes: &[u8], stop: u8) -> Option<usize> {
     let mut i = 0;
     loop {
-        i += memchr::memchr2(stop, b'"', bytes.get(i..)?)?;
+        i += find(bytes.get(i..)?, [stop, b'"'])?;
         if bytes.get(i) == Some(&stop) {
             return Some(i);
         }
@@ -101,13 +154,36 @@ pub(crate) fn find_unquoted(bytes: &[u8], stop: u8) -> Option<usize> {
 pub(crate) fn find_comma(bytes: &[u8]) -> Option<usize> {
     let mut i = 0;
     loop {
-        i += memchr::memchr3(b',', b'"', b'<', bytes.get(i..)?)?;
+        i += find(bytes.get(i..)?, [b',', b'"', b'<'])?;
         match bytes.get(i) {
             Some(b'"') => i = quoted_end(bytes, i)?,
-            Some(b'<') => i += memchr::memchr(b'>', bytes.get(i..)?)? + 1,
+            Some(b'<') => i += find(bytes.get(i..)?, [b'>'])? + 1,
             _ => return Some(i),
         }
     }
+}
+
+/// Appends an IPv4 address.
+pub(crate) fn push_v4(out: &mut Vec<u8>, address: std::net::Ipv4Addr) {
+    let mut text = [0; 15];
+    let mut end = 0;
+    let mut put = |byte| {
+        text[end] = byte;
+        end += 1;
+    };
+    for (i, octet) in address.octets().into_iter().enumerate() {
+        if i > 0 {
+            put(b'.');
+        }
+        if octet >= 100 {
+            put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            put(b'0' + octet / 10 % 10);
+        }
+        put(b'0' + octet % 10);
+    }
+    out.extend_from_slice(&text[..end]);
 }
 
 /// Appends a number in decimal. The formatter of the standard library takes several times as long.
@@ -130,7 +206,7 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u32) {
 #[inline]
 pub(crate) fn has_closed_quotes(bytes: &[u8]) -> bool {
     let mut i = 0;
-    while let Some(found) = memchr::memchr(b'"', bytes.get(i..).unwrap_or_default()) {
+    while let Some(found) = find(bytes.get(i..).unwrap_or_default(), [b'"']) {
         match quoted_end(bytes, i + found) {
             Some(end) => i = end,
             None => return false,
@@ -191,11 +267,19 @@ pub(crate) fn hex(byte: u8) -> Option<u8> {
     }
 }
 
+const EACH_BYTE: u64 = u64::MAX / 255;
+
 const TOKEN: u8 = 1;
-const USER: u8 = 2;
-const PARAM: u8 = 4;
-const HEADER: u8 = 8;
+/// A character that may stand in a user part: `user-unreserved`, the start of an escape, `;` and `:` aside. Beyond the
+/// grammar, `#`, `[`, `]`, `^`, `|` and raw UTF-8 are let through: telephones send them and nothing else reads them.
+pub(crate) const USER: u8 = 2;
+/// A character of URI parameters (`paramchar` and the separators `;` and `=`).
+pub(crate) const PARAM: u8 = 4;
+/// A character of URI headers (`hname`, `hvalue` and the separators `&` and `=`).
+pub(crate) const HEADER: u8 = 8;
 const HOST: u8 = 16;
+/// `%` and `:`, which mean something inside a URI's parts.
+pub(crate) const SPECIAL: u8 = 32;
 
 static CLASS: [u8; 256] = {
     let mut class = [0u8; 256];
@@ -218,6 +302,7 @@ static CLASS: [u8; 256] = {
     add(&mut class, b"-_.!~*'()%[]/:&+$;=", PARAM);
     add(&mut class, b"-_.!~*'()%[]/?:+$&=", HEADER);
     add(&mut class, b"-._", HOST);
+    add(&mut class, b"%:", SPECIAL);
     let mut byte = 128;
     while byte < 256 {
         class[byte] |= USER;
@@ -239,11 +324,51 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_several_bytes_is_found_wherever_it_stands() {
+        let text: Vec<u8> = (0..40)
+            .map(|i| if i % 3 == 0 { 0x80 } else { b'a' + (i % 7) })
+            .collect();
+        for at in 0..text.len() {
+            for (first, second) in [(b';', b'"'), (b'"', b';'), (b';', b':')] {
+                let mut text = text.clone();
+                text[at] = first;
+                if let Some(later) = text.get_mut(at + 3) {
+                    *later = second;
+                }
+                assert_eq!(find(&text, [b';', b'"', b':']), Some(at));
+                assert_eq!(find(&text, [b'?']), None);
+            }
+        }
+        assert_eq!(find(b"", [b'x']), None);
+    }
+
+    #[test]
+    fn what_never_stands_in_a_uri_is_found_wherever_it_stands() {
+        for byte in 0..=255u8 {
+            let is_bad = byte <= b' ' || matches!(byte, b'"' | b'<' | 0x7f);
+            for at in 0..20 {
+                let mut text = [b'!'; 20];
+                text[at] = byte;
+                assert_eq!(has_no_uri_char(&text), is_bad, "{byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
     fn numbers_are_written_in_decimal() {
         for number in [0, 9, 10, 65_535, u32::MAX] {
             let mut out = Vec::new();
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_with_dots() {
+        for address in ["0.0.0.0", "255.255.255.255", "10.200.9.99", "192.0.2.10"] {
+            let mut out = Vec::new();
+            push_v4(&mut out, address.parse().unwrap());
+            assert_eq!(out, address.as_bytes());
         }
     }
 

@@ -5,7 +5,7 @@
 //! and lenient about characters of the user part that real telephones send unescaped.
 
 mod compare;
-mod host;
+pub(crate) mod host;
 
 pub use host::Host;
 
@@ -50,23 +50,23 @@ pub struct Uri<'a> {
 
 impl<'a> Uri<'a> {
     /// Parses a whole URI. A scheme other than sip, sips and tel is accepted and not looked into.
-    pub fn parse(text: &'a str) -> Result<Uri<'a>, UriError> {
+    pub fn parse(raw: &'a str) -> Result<Uri<'a>, UriError> {
         let bad = |expected, found: &str| {
             Err(UriError {
                 expected,
                 found: Found::of(found),
             })
         };
-        let Some(colon) = memchr::memchr(b':', text.as_bytes()) else {
-            return bad("a scheme and a colon", text);
+        let Some(colon) = text::find(raw.as_bytes(), [b':']) else {
+            return bad("a scheme and a colon", raw);
         };
-        let (name, rest) = (&text[..colon], &text[colon + 1..]);
+        let (name, rest) = (&raw[..colon], &raw[colon + 1..]);
         let scheme = match Scheme::of(name) {
             Some(scheme) => scheme,
-            None => return bad("a URI scheme", text),
+            None => return bad("a URI scheme", raw),
         };
         let mut uri = Uri {
-            text,
+            text: raw,
             scheme,
             user: None,
             password: None,
@@ -84,7 +84,7 @@ impl<'a> Uri<'a> {
                         .bytes()
                         .any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
                 {
-                    return bad("a URI without spaces, quotes and angle brackets", text);
+                    return bad("a URI without spaces, quotes and angle brackets", raw);
                 }
             }
         }
@@ -148,37 +148,49 @@ impl<'a> Uri<'a> {
             })
         };
         let mut host_port = rest;
-        if let Some(at) = memchr::memchr(b'@', rest.as_bytes()) {
+        let (end, seen) = text::run(rest.as_bytes(), 0, text::USER);
+        let user_end = match rest.as_bytes().get(end) {
+            Some(b'@') => Some(end),
+            _ => text::find(rest.as_bytes(), [b'@']),
+        };
+        if let Some(at) = user_end {
             let user_info = &rest[..at];
             host_port = &rest[at + 1..];
-            let (user, password) = match memchr::memchr(b':', user_info.as_bytes()) {
+            // Mostly there is neither password nor escape.
+            let is_plain = at == end && seen & text::SPECIAL == 0;
+            let colon = match is_plain {
+                true => None,
+                false => text::find(user_info.as_bytes(), [b':']),
+            };
+            let (user, password) = match colon {
                 Some(colon) => (&user_info[..colon], Some(&user_info[colon + 1..])),
                 None => (user_info, None),
             };
             if user.is_empty() {
                 return bad("a user before the '@'", self.text);
             }
-            if !well_formed(user_info, text::is_user_char) {
+            if !is_plain && !well_formed(user_info, text::USER) {
                 return bad("a user part with other characters escaped as %HH", user_info);
             }
             (self.user, self.password) = (Some(user), password);
         }
-        let mut tail = "";
-        if let Some(end) = memchr::memchr2(b';', b'?', host_port.as_bytes()) {
-            (host_port, tail) = host_port.split_at(end);
+        let Some((host, port, mut tail)) = host::split_host_port(host_port)
+            .filter(|(_, _, tail)| matches!(tail.as_bytes().first(), None | Some(b';' | b'?')))
+        else {
+            return bad("a host, and a port from 0 to 65535", host_port);
+        };
+        (self.host, self.port) = (host, port);
+        if tail.is_empty() {
+            return Ok(());
         }
-        match host::parse_host_port(host_port) {
-            Some((host, port)) => (self.host, self.port) = (host, port),
-            None => return bad("a host, and a port from 0 to 65535", host_port),
-        }
-        if let Some(question) = memchr::memchr(b'?', tail.as_bytes()) {
+        if let Some(question) = text::find(tail.as_bytes(), [b'?']) {
             self.headers = &tail[question + 1..];
             tail = &tail[..question];
-            if !well_formed(self.headers, text::is_uri_header_char) {
+            if !well_formed(self.headers, text::HEADER) {
                 return bad("URI headers with other characters escaped as %HH", self.headers);
             }
         }
-        if !well_formed(tail, text::is_uri_param_char) {
+        if !well_formed(tail, text::PARAM) {
             return bad("URI parameters with other characters escaped as %HH", tail);
         }
         self.params = Params::new(tail);
@@ -186,7 +198,7 @@ impl<'a> Uri<'a> {
     }
 
     fn parse_tel(&mut self, rest: &'a str) -> Result<(), UriError> {
-        let (number, tail) = rest.split_at(memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
+        let (number, tail) = rest.split_at(text::find(rest.as_bytes(), [b';']).unwrap_or(rest.len()));
         let digits = number.strip_prefix('+').unwrap_or(number);
         let mut digits = digits.bytes();
         let is_number = digits.len() > 0
@@ -197,7 +209,7 @@ impl<'a> Uri<'a> {
                 found: Found::of(number),
             });
         }
-        if !well_formed(tail, text::is_uri_param_char) {
+        if !well_formed(tail, text::PARAM) {
             return Err(UriError {
                 expected: "URI parameters with other characters escaped",
                 found: Found::of(tail),
@@ -260,23 +272,23 @@ impl UriError {
 
 /// True if all characters are of the class and each `%` starts an escape.
 #[inline]
-fn well_formed(part: &str, is_allowed: impl Fn(u8) -> bool) -> bool {
+fn well_formed(part: &str, class: u8) -> bool {
     let bytes = part.as_bytes();
-    bytes.iter().enumerate().all(|(i, byte)| {
-        let is_escape = || {
-            bytes
-                .get(i + 1..i + 3)
-                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-        };
-        is_allowed(*byte) && (*byte != b'%' || is_escape())
-    })
+    let is_escape = |i: usize| {
+        bytes
+            .get(i + 1..i + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let (end, seen) = text::run(bytes, 0, class);
+    end == bytes.len()
+        && (seen & text::SPECIAL == 0 || (0..bytes.len()).all(|i| bytes[i] != b'%' || is_escape(i)))
 }
 
 /// Appends `part` with its escapes resolved, except those that must stay.
 fn write_unescaped(part: &str, out: &mut String) {
     use fmt::Write;
     let bytes = part.as_bytes();
-    if memchr::memchr(b'%', bytes).is_none() {
+    if text::find(bytes, [b'%']).is_none() {
         out.push_str(part);
         return;
     }

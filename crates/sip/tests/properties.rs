@@ -95,6 +95,31 @@ fn look_at_everything(m: Message<'_>) {
     let _ = format!("{m:?}");
 }
 
+/// What validation has kept is what the accessors find.
+fn compare_with_essentials(m: Message<'_>) {
+    let checked = match m.is_request() {
+        true => m.validate_request(),
+        false => m.validate_response(),
+    };
+    let Ok(essentials) = checked else { return };
+    let seen = |m: Message<'_>| {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            m.method(),
+            m.parsed_request_uri(),
+            m.top_via(),
+            m.lower_vias().collect::<Vec<_>>(),
+            (m.from(), m.from_uri(), m.from_tag()),
+            (m.to(), m.to_uri(), m.to_tag()),
+            m.call_id(),
+            m.cseq(),
+            m.is_request().then(|| m.max_forwards()),
+            m.vias().skip(1).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(seen(m), seen(m.with(&essentials)));
+}
+
 fn edit_everything(m: Message<'_>) -> Vec<u8> {
     let mut edits = Edits::new();
     edits.set_request_uri(m, "sip:x");
@@ -124,6 +149,7 @@ fn survive(bytes: &[u8]) {
     }
     let m = Message::new(bytes, &index);
     look_at_everything(m);
+    compare_with_essentials(m);
     edit_everything(m);
     look_at_everything(MessageBuf::from_message(m).message());
 }

@@ -136,7 +136,7 @@ impl Authenticator {
     /// Who sent a REGISTER to this service. An account may register for its own address-of-record, a trusted network for any,
     /// and nobody else may at all. `unix` is in seconds.
     pub fn authenticate_register(&mut self, unix: u64, m: Message<'_>, flow: &Flow) -> Verdict {
-        let to = m.to().ok().and_then(|to| to.parsed_uri().ok());
+        let to = m.to_uri();
         let Some(claimed) = to.and_then(|uri| self.directory.address_of_record(&uri)) else {
             return Verdict::Refused {
                 status: 404,
@@ -163,7 +163,7 @@ impl Authenticator {
         if self.is_trusted(flow) {
             return Verdict::Trusted;
         }
-        let Some(from) = m.from().ok().and_then(|from| from.parsed_uri().ok()) else {
+        let Some(from) = m.from_uri() else {
             return Verdict::Refused {
                 status: 400,
                 reason: "Bad From",

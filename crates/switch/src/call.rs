@@ -506,11 +506,11 @@ fn address_of(uri: &str, directory: &Directory) -> Box<str> {
 
 /// The tag of From; none (RFC 2543) is as good as an empty one.
 fn from_tag(m: Message<'_>) -> &str {
-    m.from().ok().and_then(|from| from.tag()).unwrap_or_default()
+    m.from_tag().unwrap_or_default()
 }
 
 fn to_tag(m: Message<'_>) -> &str {
-    m.to().ok().and_then(|to| to.tag()).unwrap_or_default()
+    m.to_tag().unwrap_or_default()
 }
 
 fn header_text(m: Message<'_>, id: HeaderId) -> Box<str> {

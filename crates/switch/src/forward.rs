@@ -56,10 +56,10 @@ impl Switch {
             let token = Token {
                 worker: self.worker,
                 call: context.call.map_or(0, Key::to_u64),
-                caller_tag: m.from().ok().and_then(|from| from.tag()).map_or(0, tag_hash),
+                caller_tag: m.from_tag().map_or(0, tag_hash),
                 caller: Leg {
                     flow: inward,
-                    direct: m.vias().nth(1).is_none(),
+                    direct: m.lower_vias().next().is_none(),
                 },
                 callee: Leg {
                     flow: *out,

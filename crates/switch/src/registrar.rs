@@ -225,7 +225,7 @@ impl Registrar {
 
     /// The address-of-record that a trusted network registers for.
     fn third_party<'m>(&self, m: Message<'m>) -> Result<AddressOfRecord, Refusal<'m>> {
-        let to = m.to().ok().and_then(|to| to.parsed_uri().ok());
+        let to = m.to_uri();
         let aor = to.and_then(|uri| self.directory.address_of_record(&uri));
         let Some((aor, account)) =
             aor.and_then(|aor| self.directory.account(&aor).map(|account| (aor, account)))

@@ -21,8 +21,8 @@ impl Switch {
     pub(crate) fn message(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
         if m.is_request() {
             self.request(now, flow, m);
-        } else if m.validate_response().is_ok() {
-            self.response(now, flow, m);
+        } else if let Ok(essentials) = m.validate_response() {
+            self.response(now, flow, m.with(&essentials));
         }
     }
 
@@ -43,12 +43,16 @@ impl Switch {
     }
 
     fn request(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
-        if let Err(invalid) = m.validate_request() {
-            if m.is_answerable() {
-                self.refuse(flow, m, invalid.status, Some(invalid.reason));
+        let essentials = match m.validate_request() {
+            Ok(essentials) => essentials,
+            Err(invalid) => {
+                if m.is_answerable() {
+                    self.refuse(flow, m, invalid.status, Some(invalid.reason));
+                }
+                return;
             }
-            return;
-        }
+        };
+        let m = m.with(&essentials);
         let route = Route::of(m, &self.shared.directory, &self.shared.secret);
         if let Some(token) = route.token.filter(|token| self.is_other(token.worker)) {
             return self.hand_over(token.worker, flow, m);
@@ -96,7 +100,7 @@ impl Switch {
             return self.answer(flow, response);
         }
         // Without a To tag it is no request inside a dialog, and a token saves nobody from saying who he is.
-        if m.to().is_ok_and(|to| to.tag().is_some()) {
+        if m.to_tag().is_some() {
             return match route.token {
                 Some(token) => self.in_dialog(now, flow, m, route, new, &token),
                 // A dialog that did not go through here, or whose Record-Route somebody took away or changed.
@@ -229,8 +233,7 @@ impl Switch {
     /// header fields, with the same hash over what routing depends on.
     fn is_loop(&self, m: Message<'_>) -> bool {
         let mut own = m
-            .vias()
-            .skip(1)
+            .lower_vias()
             .filter_map(|via| Branch::parse(via.ok()?.branch?))
             .peekable();
         own.peek().is_some() && {
@@ -268,11 +271,7 @@ impl Switch {
 
     fn answer_options(&mut self, flow: &Flow, m: Message<'_>, new: &NewRequest) {
         let tag = new.tag();
-        let response = Response::new(m, 200)
-            .to_tag(tag.as_str())
-            .header(HeaderId::Accept, "application/sdp")
-            .header(HeaderId::Allow, ALLOW)
-            .header(HeaderId::Supported, "path");
+        let response = Response::new(m, 200).to_tag(tag.as_str()).lines(CAPABILITIES);
         self.answer(flow, response);
     }
 
@@ -315,14 +314,13 @@ impl Switch {
 
 /// One of our Vias is below the top one: the request comes back from somewhere that we sent it to.
 fn has_been_here(m: Message<'_>) -> bool {
-    m.vias()
-        .skip(1)
+    m.lower_vias()
         .any(|via| via.is_ok_and(|via| via.branch.is_some_and(|branch| Branch::parse(branch).is_some())))
 }
 
 /// The side of a dialog that a request goes to: the caller's From tag says which one it comes from.
 pub(crate) fn other_side(m: Message<'_>, token: &Token) -> Leg {
-    let from_caller = m.from().ok().and_then(|from| from.tag()).map_or(0, tag_hash) == token.caller_tag;
+    let from_caller = m.from_tag().map_or(0, tag_hash) == token.caller_tag;
     if from_caller { token.callee } else { token.caller }
 }
 
@@ -331,7 +329,9 @@ fn has_no_user(m: Message<'_>) -> bool {
 }
 
 /// What the service itself understands and lets through.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE, PUBLISH";
+const CAPABILITIES: &[u8] = b"Accept: application/sdp\r\n\
+    Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY, SUBSCRIBE, PUBLISH\r\n\
+    Supported: path\r\n";
 
 /// Fields that the decision of where a request goes depends on. Via is not among them: it differs every time.
 const LOOP_FIELDS: [HeaderId; 7] = [

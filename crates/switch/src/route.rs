@@ -28,7 +28,9 @@ impl<'a> Route<'a> {
     /// Reads the Route header fields of a request.
     pub(crate) fn of(m: Message<'a>, directory: &Directory, secret: &[u8; 16]) -> Route<'a> {
         let mut route = Route::default();
-        if let Some(token) = token_in(m.request_uri(), secret) {
+        // Only a strict router puts it there.
+        let has_parameter = m.parsed_request_uri().is_ok_and(|uri| !uri.params.is_empty());
+        if has_parameter && let Some(token) = token_in(m.request_uri(), secret) {
             route.strict_target = m.routes().filter_map(Result::ok).last().map(|last| last.uri);
             route.token = Some(token);
         }

@@ -2,8 +2,9 @@
 
 use crate::header_id::HeaderId;
 use crate::headers::Params;
+use crate::headers::via::SourceParams;
 use crate::message::Message;
-use crate::text::{has_closed_quotes, offset_in, push_decimal};
+use crate::text::{has_closed_quotes, offset_in, push_decimal, push_v4};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -25,14 +26,7 @@ impl SourceChange {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.before.as_bytes());
         match self.value {
-            Value::Address(IpAddr::V4(address)) => {
-                for (i, octet) in address.octets().into_iter().enumerate() {
-                    if i > 0 {
-                        out.push(b'.');
-                    }
-                    push_decimal(out, octet.into());
-                }
-            }
+            Value::Address(IpAddr::V4(address)) => push_v4(out, address),
             Value::Address(IpAddr::V6(address)) => write!(out, "{address}").expect("a Vec takes all"),
             Value::Port(port) => push_decimal(out, port.into()),
         }
@@ -42,14 +36,20 @@ impl SourceChange {
 /// What makes the top Via tell where the message came from, in order of place. Two insertions at the same place are to be
 /// made in the order given. Nothing if there is no Via, or an open quote would swallow what is inserted.
 pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<SourceChange>; 2] {
-    let via = m.values(HeaderId::Via).next().unwrap_or_default();
-    if via.is_empty() || !has_closed_quotes(via.as_bytes()) {
-        return [None, None];
-    }
+    let (via, found) = match m.checked_via() {
+        Some(via) => (via.as_str(), via.source_params),
+        None => {
+            let via = m.values(HeaderId::Via).next().unwrap_or_default();
+            if via.is_empty() || !has_closed_quotes(via.as_bytes()) {
+                return [None, None];
+            }
+            // Not parsed as a Via: all that matters here are its parameters.
+            let params = Params::new(memchr::memchr(b';', via.as_bytes()).map_or("", |start| &via[start..]));
+            (via, SourceParams::of(params))
+        }
+    };
     let offset = |part: &str| offset_in(m.source(), part.as_bytes());
     let end = offset(via) + via.len();
-    // Not parsed as a Via: all that matters here are its parameters.
-    let params = Params::new(memchr::memchr(b';', via.as_bytes()).map_or("", |start| &via[start..]));
     let address = Value::Address(source.ip().to_canonical());
     let mut received = SourceChange {
         range: end..end,
@@ -61,12 +61,8 @@ pub(crate) fn source_changes(m: Message<'_>, source: SocketAddr) -> [Option<Sour
         before: ";rport=",
         value: Value::Port(source.port()),
     };
-    for (name, value) in params.iter() {
-        let change = match name.len() {
-            8 if name.eq_ignore_ascii_case("received") => &mut received,
-            5 if name.eq_ignore_ascii_case("rport") => &mut rport,
-            _ => continue,
-        };
+    for (param, change) in [(found.received, &mut received), (found.rport, &mut rport)] {
+        let Some((name, value)) = param else { continue };
         (change.range, change.before) = match value {
             None => (offset(name) + name.len()..offset(name) + name.len(), "="),
             Some(old) => (offset(old)..offset(old) + old.len(), ""),

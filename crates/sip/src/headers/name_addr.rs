@@ -25,69 +25,80 @@ impl<'a> NameAddr<'a> {
     /// they are no tokens: RFC 4475, 3.1.2.15 lets an element guess the intent.
     #[inline]
     pub fn parse(raw: &'a str) -> Result<NameAddr<'a>, &'static str> {
-        let text = trim(raw);
-        let bytes = text.as_bytes();
+        let address = NameAddr::split(raw)?;
+        if !is_plain(address.uri) {
+            return Err("an address without white space");
+        }
+        Ok(address)
+    }
+
+    /// As [`NameAddr::parse`], but what stands where the URI should is not looked at: the caller parses it.
+    #[inline]
+    pub(crate) fn split(raw: &'a str) -> Result<NameAddr<'a>, &'static str> {
+        let value = trim(raw);
+        let bytes = value.as_bytes();
         let mut open = 0;
         if bytes.first() == Some(&b'"') {
             open = text::quoted_end(bytes, 0).ok_or("a closing quote after the display name")?;
         }
-        let after = &text[open..];
-        let Some(angle) = memchr::memchr(b'<', after.as_bytes()) else {
+        let after = &value[open..];
+        let angle = match after.as_bytes().first() {
+            Some(b'<') => Some(0),
+            _ => text::find(after.as_bytes(), [b'<']),
+        };
+        let Some(angle) = angle else {
             return if open == 0 {
-                NameAddr::parse_addr_spec(text)
+                NameAddr::parse_addr_spec(value)
             } else {
                 Err("'<' after the display name")
             };
         };
-        if open == 0 && memchr::memchr(b'"', &after.as_bytes()[..angle]).is_some() {
+        if open == 0 && text::find(&after.as_bytes()[..angle], [b'"']).is_some() {
             // A quote further on: either a parameter's value after a bare address, or a broken display name.
-            return match memchr::memchr2(b';', b'"', after.as_bytes()) {
-                Some(i) if bytes.get(i) == Some(&b';') => NameAddr::parse_addr_spec(text),
+            return match text::find(after.as_bytes(), [b';', b'"']) {
+                Some(i) if bytes.get(i) == Some(&b';') => NameAddr::parse_addr_spec(value),
                 _ => Err("a display name with balanced quotes"),
             };
         }
         if open != 0 && !trim(&after[..angle]).is_empty() {
             return Err("'<' after the quoted display name");
         }
-        let display = trim(&text[..open + angle]);
+        let display = match open + angle {
+            0 => "",
+            end => trim(&value[..end]),
+        };
         let rest = &after[angle + 1..];
-        let close = memchr::memchr(b'>', rest.as_bytes()).ok_or("'>' after the address")?;
+        let close = text::find(rest.as_bytes(), [b'>']).ok_or("'>' after the address")?;
         let uri = &rest[..close];
         let params = trim_start(&rest[close + 1..]);
-        if !text::has_closed_quotes(params.as_bytes()) {
+        if !params.is_empty() && !text::has_closed_quotes(params.as_bytes()) {
             return Err("a closing quote in the parameters");
         }
         if !(params.is_empty() || params.starts_with(';')) {
             return Err("';' or nothing after the address");
         }
-        if !is_plain(uri) {
-            return Err("an address without white space");
-        }
         Ok(NameAddr {
             display: (!display.is_empty()).then_some(display),
             uri,
             params: Params::new(params),
-            raw: text,
+            raw: value,
         })
     }
 
-    fn parse_addr_spec(text: &'a str) -> Result<NameAddr<'a>, &'static str> {
-        let end = memchr::memchr(b';', text.as_bytes()).unwrap_or(text.len());
-        let uri = trim_end(&text[..end]);
+    fn parse_addr_spec(value: &'a str) -> Result<NameAddr<'a>, &'static str> {
+        let end = text::find(value.as_bytes(), [b';']).unwrap_or(value.len());
+        let uri = trim_end(&value[..end]);
         if uri.bytes().any(|b| matches!(b, b'?' | b',')) {
             return Err("angle brackets around an address with a question mark or a comma");
         }
-        if !text::has_closed_quotes(text.as_bytes()) {
+        if !text::has_closed_quotes(value.as_bytes()) {
             return Err("a closing quote in the parameters");
-        }
-        if !is_plain(uri) {
-            return Err("an address");
         }
         Ok(NameAddr {
             display: None,
             uri,
-            params: Params::new(&text[end..]),
-            raw: text,
+            params: Params::new(&value[end..]),
+            raw: value,
         })
     }
 
@@ -173,7 +184,7 @@ pub fn parse_list(value: &str) -> impl Iterator<Item = Result<NameAddr<'_>, &'st
 }
 
 fn is_plain(uri: &str) -> bool {
-    !uri.is_empty() && !uri.bytes().any(|b| b <= b' ' || matches!(b, b'"' | b'<' | 0x7f))
+    !uri.is_empty() && !text::has_no_uri_char(uri.as_bytes())
 }
 
 /// `( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )` in thousandths.

@@ -1,6 +1,6 @@
 //! Semicolon-separated parameters, of header field values (`generic-param`) and of URIs (RFC 3261, 25.1).
 
-use crate::text::{find_unquoted, trim, trim_end, trim_start, unquote};
+use crate::text::{self, find_unquoted, trim, trim_end, trim_start, unquote};
 
 /// Parameters, parsed as they are asked for. Names compare without regard to case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,9 +62,9 @@ impl<'a> Iterator for ParamsIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let param = self.next_raw()?;
-            if !param.is_empty() {
-                return Some(split_param(param));
+            let param = self.next_pair()?;
+            if param != ("", None) {
+                return Some(param);
             }
         }
     }
@@ -79,20 +79,36 @@ impl<'a> ParamsIter<'a> {
     /// What stands between two semicolons, trimmed, even if that is nothing. What stands before the first is a parameter
     /// too, unless it is empty.
     #[inline]
-    pub(crate) fn next_raw(&mut self) -> Option<&'a str> {
+    pub(crate) fn next_pair(&mut self) -> Option<(&'a str, Option<&'a str>)> {
         if self.rest.is_empty() {
             return None;
         }
         let rest = self.rest.strip_prefix(';').unwrap_or(self.rest);
-        let end = find_unquoted(rest.as_bytes(), b';').unwrap_or(rest.len());
+        let bytes = rest.as_bytes();
+        // Mostly there are neither quotes nor white space around the name.
+        let name_end = text::token_end(bytes, 0);
+        let value_end = match bytes.get(name_end) {
+            None | Some(b';') => Some(name_end),
+            Some(b'=') => {
+                let stop = text::find(&bytes[name_end + 1..], [b';', b'"']);
+                let end = stop.map_or(bytes.len(), |stop| name_end + 1 + stop);
+                (bytes.get(end) != Some(&b'"')).then_some(end)
+            }
+            _ => None,
+        };
+        let Some(end) = value_end else {
+            let end = find_unquoted(bytes, b';').unwrap_or(rest.len());
+            self.rest = &rest[end..];
+            return Some(split_param(trim(&rest[..end])));
+        };
         self.rest = &rest[end..];
-        Some(trim(&rest[..end]))
+        let value = (end > name_end).then(|| trim(&rest[name_end + 1..end]));
+        Some((&rest[..name_end], value))
     }
 }
 
-#[inline]
-pub(crate) fn split_param(param: &str) -> (&str, Option<&str>) {
-    match memchr::memchr(b'=', param.as_bytes()) {
+fn split_param(param: &str) -> (&str, Option<&str>) {
+    match text::find(param.as_bytes(), [b'=']) {
         Some(equals) => (trim_end(&param[..equals]), Some(trim_start(&param[equals + 1..]))),
         None => (param, None),
     }

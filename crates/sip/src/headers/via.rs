@@ -1,10 +1,9 @@
 //! Via (RFC 3261, 20.42; `rport`: RFC 3581).
 
 use super::Params;
-use super::params::split_param;
 use crate::flow::Transport;
-use crate::text::{self, trim, trim_end, trim_start};
-use crate::uri::Host;
+use crate::text::{self, trim};
+use crate::uri::{Host, host};
 
 /// One Via value.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +26,31 @@ pub struct Via<'a> {
     pub ttl: Option<u8>,
     /// All parameters.
     pub params: Params<'a>,
+    /// Where `received` and `rport` stand, for who fills them in.
+    pub(crate) source_params: SourceParams<'a>,
     raw: &'a str,
+}
+
+/// Name and value, as they stand, of the parameters that tell where a message came from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SourceParams<'a> {
+    pub(crate) received: Option<(&'a str, Option<&'a str>)>,
+    pub(crate) rport: Option<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> SourceParams<'a> {
+    /// Of a Via that need not be one else.
+    pub(crate) fn of(params: Params<'a>) -> Self {
+        let mut found = SourceParams::default();
+        for param @ (name, _) in params.iter() {
+            match name.len() {
+                8 if name.eq_ignore_ascii_case("received") => found.received = Some(param),
+                5 if name.eq_ignore_ascii_case("rport") => found.rport = Some(param),
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// What starts the branch of an element of RFC 3261 (8.1.1.7).
@@ -38,42 +61,49 @@ impl<'a> Via<'a> {
     #[inline]
     pub fn parse(raw: &'a str) -> Result<Via<'a>, &'static str> {
         let bytes = raw.as_bytes();
-        let protocol = match bytes.strip_prefix(b"SIP/2.0/") {
-            Some(rest) => &raw[raw.len() - rest.len()..],
-            None => parse_protocol(raw)?,
+        let protocol = match bytes.starts_with(b"SIP/2.0/") {
+            true => "SIP/2.0/".len(),
+            false => raw.len() - parse_protocol(raw)?.len(),
         };
-        let protocol = trim_start(protocol);
-        let end = protocol
-            .bytes()
-            .position(|b| !text::is_token_char(b))
-            .ok_or("white space after the transport")?;
-        let (transport, rest) = protocol.split_at(end);
-        let sent_by = trim_start(rest);
-        if transport.is_empty() || sent_by.len() == rest.len() {
+        let transport = text::skip_lws(bytes, protocol);
+        let transport_end = text::token_end(bytes, transport);
+        let host = text::skip_lws(bytes, transport_end);
+        if host == bytes.len() {
+            return Err("white space after the transport");
+        }
+        if transport_end == transport || host == transport_end {
             return Err("a transport and white space");
         }
-        let params_at = memchr::memchr(b';', sent_by.as_bytes()).unwrap_or(sent_by.len());
-        let (sent_by, params) = sent_by.split_at(params_at);
+        let host_end = match bytes[host] {
+            b'[' => {
+                let length = text::find(&bytes[host..], [b']']).ok_or("']' after an IPv6 address")? + 1;
+                Host::parse(&raw[host..host + length]).ok_or("a host in sent-by")?;
+                host + length
+            }
+            _ => host::name_end(bytes, host).ok_or("a host in sent-by")?,
+        };
+        let mut at = text::skip_lws(bytes, host_end);
+        let mut sent_by_port = None;
+        if bytes.get(at) == Some(&b':') {
+            let port = text::skip_lws(bytes, at + 1);
+            let mut port_end = port;
+            while bytes.get(port_end).is_some_and(u8::is_ascii_digit) {
+                port_end += 1;
+            }
+            let number = port_number(&raw[port..port_end]);
+            sent_by_port = Some(number.ok_or("a port from 1 to 65535 in sent-by")?);
+            at = text::skip_lws(bytes, port_end);
+        }
+        let params = &raw[at..];
+        if !(params.is_empty() || params.starts_with(';')) {
+            return Err("a colon or a semicolon after the host of sent-by");
+        }
         if !text::has_closed_quotes(params.as_bytes()) {
             return Err("a closing quote in the parameters");
         }
-        let sent_by = trim_end(sent_by);
-        let host_end = match sent_by.as_bytes().first() {
-            Some(b'[') => memchr::memchr(b']', sent_by.as_bytes()).ok_or("']' after an IPv6 address")? + 1,
-            _ => memchr::memchr(b':', sent_by.as_bytes()).unwrap_or(sent_by.len()),
-        };
-        let (host, port) = sent_by.split_at(host_end);
-        let port = trim(port);
-        let sent_by_port = match port.strip_prefix(':') {
-            Some(port) => Some(port_number(trim_start(port)).ok_or("a port from 1 to 65535 in sent-by")?),
-            None if port.is_empty() => None,
-            None => return Err("a colon or a semicolon after the host of sent-by"),
-        };
-        let sent_by_host = trim_end(host);
-        Host::parse(sent_by_host).ok_or("a host in sent-by")?;
         let mut via = Via {
-            transport,
-            sent_by_host,
+            transport: &raw[transport..transport_end],
+            sent_by_host: &raw[host..host_end],
             sent_by_port,
             branch: None,
             received: None,
@@ -81,6 +111,7 @@ impl<'a> Via<'a> {
             maddr: None,
             ttl: None,
             params: Params::new(params),
+            source_params: SourceParams::default(),
             raw,
         };
         via.read_params()?;
@@ -115,11 +146,10 @@ impl<'a> Via<'a> {
 
     fn read_params(&mut self) -> Result<(), &'static str> {
         let mut params = self.params.iter();
-        while let Some(param) = params.next_raw() {
-            if param.is_empty() && !params.is_at_end() {
+        while let Some((name, value)) = params.next_pair() {
+            if name.is_empty() && value.is_none() && !params.is_at_end() {
                 return Err("a parameter between semicolons");
             }
-            let (name, value) = split_param(param);
             match name.len() {
                 6 if name.eq_ignore_ascii_case("branch") => self.branch = self.branch.or(value),
                 8 if name.eq_ignore_ascii_case("received") => {
@@ -129,8 +159,10 @@ impl<'a> Via<'a> {
                         .and_then(|a| a.strip_suffix(']'))
                         .unwrap_or(address);
                     self.received = Some(bare);
+                    self.source_params.received = Some((name, value));
                 }
                 5 if name.eq_ignore_ascii_case("rport") => {
+                    self.source_params.rport = Some((name, value));
                     self.rport = Some(match value {
                         None | Some("") => None,
                         Some(port) => Some(port_number(port).ok_or("a port from 1 to 65535 in rport")?),

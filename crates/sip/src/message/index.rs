@@ -6,6 +6,7 @@
 use super::error::{Found, ParseError};
 use crate::header_id::HeaderId;
 use crate::text;
+use memchr::Memchr;
 use std::ops::Range;
 
 /// What a message may hold.
@@ -139,15 +140,21 @@ impl Index {
         forbid_cr: bool,
         line_ends: &mut usize,
     ) -> Result<(), ParseError> {
-        let (line, mut at) = first_line(bytes, start).ok_or(ParseError::StartLine {
-            expected: "a line end",
-            found: Found::of_bytes(&bytes[start..]),
-        })?;
+        let mut line_feeds = memchr::memchr_iter(b'\n', &bytes[start..]);
+        let newline = line_feeds
+            .next()
+            .map(|at| start + at)
+            .ok_or(ParseError::StartLine {
+                expected: "a line end",
+                found: Found::of_bytes(&bytes[start..]),
+            })?;
+        let has_cr = newline > start && bytes[newline - 1] == b'\r';
+        let (line, mut at) = (start..newline - usize::from(has_cr), newline + 1);
         (self.start, self.start_end) = (start as u16, line.end as u16);
         *line_ends += usize::from(at - line.end == 2);
         let mut result = self.parse_start_line(bytes, line);
         loop {
-            match self.parse_header(bytes, at, forbid_cr, line_ends) {
+            match self.parse_header(bytes, at, start, &mut line_feeds, forbid_cr, line_ends) {
                 Line::Header { next } => at = next,
                 Line::Empty { next } => {
                     self.headers_end = at as u16;
@@ -187,16 +194,13 @@ impl Index {
         let Ok(line_text) = std::str::from_utf8(line) else {
             return Err(bad("UTF-8 text"));
         };
-        if memchr::memchr(b'\r', line).is_some() {
+        if text::find(line, [b'\r']).is_some() {
             return Err(bad(NO_BARE_CR));
         }
         if is_sip_version(line) {
             return self.parse_status_line(line_text, range.start);
         }
-        let method_end = line
-            .iter()
-            .position(|b| !text::is_token_char(*b))
-            .unwrap_or(line.len());
+        let method_end = text::token_end(line, 0);
         if method_end == 0 || line.get(method_end) != Some(&b' ') {
             return Err(bad("a method and a space"));
         }
@@ -221,11 +225,7 @@ impl Index {
             });
         }
         let uri = &line[uri_start..uri_end];
-        if uri.is_empty()
-            || uri
-                .iter()
-                .any(|b| *b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
-        {
+        if uri.is_empty() || text::has_no_uri_char(uri) || text::find(uri, [b'>']).is_some() {
             return Err(bad(
                 "a Request-URI without spaces and angle brackets, single spaces around it",
             ));
@@ -262,7 +262,15 @@ impl Index {
     }
 
     #[inline]
-    fn parse_header(&mut self, bytes: &[u8], at: usize, forbid_cr: bool, line_ends: &mut usize) -> Line {
+    fn parse_header(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        start: usize,
+        line_feeds: &mut Memchr<'_>,
+        forbid_cr: bool,
+        line_ends: &mut usize,
+    ) -> Line {
         match (bytes.get(at), bytes.get(at + 1)) {
             (Some(b'\n'), _) => return Line::Empty { next: at + 1 },
             (Some(b'\r'), Some(b'\n')) => {
@@ -271,19 +279,17 @@ impl Index {
             }
             _ => {}
         }
-        let mut next = at;
-        let end = loop {
-            let Some(found) = bytes.get(next..).and_then(|rest| memchr::memchr(b'\n', rest)) else {
+        // The field ends with the first line end after which no white space follows.
+        let (end, next) = loop {
+            let Some(newline) = line_feeds.next().map(|at| start + at) else {
                 return Line::End {
                     error: ParseError::NoEmptyLine,
                 };
             };
-            let newline = next + found;
-            next = newline + 1;
             let has_cr = newline > at && bytes[newline - 1] == b'\r';
             *line_ends += usize::from(has_cr);
-            if !matches!(bytes.get(next), Some(b' ' | b'\t')) {
-                break newline - usize::from(has_cr);
+            if !matches!(bytes.get(newline + 1), Some(b' ' | b'\t')) {
+                break (newline - usize::from(has_cr), newline + 1);
             }
         };
         let line = &bytes[at..end];
@@ -303,25 +309,29 @@ impl Index {
         if forbid_cr && memchr::memchr_iter(b'\r', line).any(|i| line.get(i + 1) != Some(&b'\n')) {
             return broken(NO_BARE_CR);
         }
-        let name_end = line
-            .iter()
-            .position(|b| !text::is_token_char(*b))
-            .unwrap_or(line.len());
-        let mut colon = name_end;
-        while matches!(line.get(colon), Some(b' ' | b'\t')) {
-            colon += 1;
+        let Some(colon) = text::find(line, [b':']) else {
+            return broken(NAME_AND_COLON);
+        };
+        let (mut name, value) = (&line[..colon], &line[colon + 1..]);
+        while let [before @ .., b' ' | b'\t'] = name {
+            name = before;
         }
-        if name_end == 0 || line.get(colon) != Some(&b':') {
-            return broken("a name and a colon");
+        let id = HeaderId::of_bytes(name);
+        // A name that is known consists of nothing else.
+        if id == HeaderId::Other && (name.is_empty() || text::token_end(name, 0) != name.len()) {
+            return broken(NAME_AND_COLON);
         }
-        let id = HeaderId::of_bytes(&line[..name_end]);
-        let mut value = colon + 1;
-        while value < line.len() && text::is_lws(line[value]) {
-            value += 1;
+        let mut value = value;
+        while let [byte, after @ ..] = value
+            && text::is_lws(*byte)
+        {
+            value = after;
         }
-        let mut value_end = line.len();
-        while value_end > value && text::is_lws(line[value_end - 1]) {
-            value_end -= 1;
+        let value_start = end - value.len();
+        while let [before @ .., byte] = value
+            && text::is_lws(*byte)
+        {
+            value = before;
         }
         let position = self.entries.len();
         if position >= limits::HEADERS {
@@ -331,9 +341,9 @@ impl Index {
         }
         self.entries.push(Entry {
             line: at as u16,
-            name_end: (at + name_end) as u16,
-            value: (at + value) as u16,
-            value_end: (at + value_end) as u16,
+            name_end: (at + name.len()) as u16,
+            value: value_start as u16,
+            value_end: (value_start + value.len()) as u16,
             line_end: next as u16,
             id,
         });
@@ -475,18 +485,9 @@ enum Line {
 /// What [`Index`] holds for the status of a response whose status line cannot be read.
 const UNREADABLE_STATUS: u16 = u16::MAX;
 
-const NO_BARE_CR: &str = "no CR but at line ends";
+const NAME_AND_COLON: &str = "a name and a colon";
 
-/// The first line without its end, and where the next one starts.
-fn first_line(bytes: &[u8], start: usize) -> Option<(Range<usize>, usize)> {
-    let newline = start + memchr::memchr(b'\n', &bytes[start..])?;
-    let end = if newline > start && bytes[newline - 1] == b'\r' {
-        newline - 1
-    } else {
-        newline
-    };
-    Some((start..end, newline + 1))
-}
+const NO_BARE_CR: &str = "no CR but at line ends";
 
 /// True if `line` starts with `SIP/` and a digit, in any case of letters.
 fn is_sip_version(line: &[u8]) -> bool {

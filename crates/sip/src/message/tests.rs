@@ -262,8 +262,8 @@ fn requests_that_cannot_be_acted_on_are_refused_with_their_status() {
             Err(error) => assert_eq!(error.status(), status, "{new}"),
             Ok(owned) => {
                 assert_eq!(
-                    owned.message().validate_request().map_err(|e| e.status),
-                    Err(status),
+                    owned.message().validate_request().err().map(|e| e.status),
+                    Some(status),
                     "{new}"
                 )
             }

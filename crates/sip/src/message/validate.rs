@@ -4,7 +4,9 @@
 use super::error::{Found, Invalid, Problem};
 use super::{HeaderError, Message, limits};
 use crate::header_id::HeaderId;
-use crate::uri::Scheme;
+use crate::headers::{CSeq, NameAddr, Via};
+use crate::method::Method;
+use crate::uri::{Scheme, Uri};
 use std::net::IpAddr;
 
 /// Without these nothing can be answered or matched (RFC 3261, 8.1.1). Max-Forwards is missing here since RFC 2543
@@ -29,21 +31,42 @@ const SINGLE: [HeaderId; 8] = [
     HeaderId::Expires,
 ];
 
-impl Message<'_> {
+/// What a message was checked for, as parsed: [`Message::with`] gives it to the accessors, which then need not parse it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Essentials<'a> {
+    pub(super) method: Method<'a>,
+    pub(super) via: Via<'a>,
+    pub(super) from: Address<'a>,
+    pub(super) to: Address<'a>,
+    pub(super) call_id: &'a str,
+    pub(super) cseq: CSeq<'a>,
+    /// Of a request.
+    pub(super) request_uri: Option<Uri<'a>>,
+    pub(super) max_forwards: Option<u32>,
+}
+
+/// From or To.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address<'a> {
+    pub(super) value: NameAddr<'a>,
+    pub(super) uri: Uri<'a>,
+    pub(super) tag: Option<&'a str>,
+}
+
+impl<'a> Message<'a> {
     /// Checks a request. What it refuses is answered with the status and reason given, except an ACK, which is dropped.
-    pub fn validate_request(&self) -> Result<(), Invalid> {
+    pub fn validate_request(&self) -> Result<Essentials<'a>, Invalid> {
         if !self.is_request() {
             return Err(rule(400, "Bad Request", "a request", "a response"));
         }
-        self.validate_common()?;
+        let mut essentials = self.validate_common()?;
         let method = self.method();
-        let cseq = self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
-        if cseq.method != method {
+        if essentials.cseq.method != method {
             return Err(rule(
                 400,
                 "CSeq Method Does Not Match",
                 "the method of the request in CSeq",
-                cseq.method.as_str(),
+                essentials.cseq.method.as_str(),
             ));
         }
         let uri = self.parsed_request_uri().map_err(|e| Invalid {
@@ -68,28 +91,30 @@ impl Message<'_> {
                 uri.headers,
             ));
         }
-        self.max_forwards().map_err(|e| header(e, "Bad Max-Forwards"))?;
-        Ok(())
+        essentials.request_uri = Some(uri);
+        essentials.max_forwards = self.max_forwards().map_err(|e| header(e, "Bad Max-Forwards"))?;
+        Ok(essentials)
     }
 
     /// Checks a response. What it refuses is dropped.
-    pub fn validate_response(&self) -> Result<(), Invalid> {
+    pub fn validate_response(&self) -> Result<Essentials<'a>, Invalid> {
         if self.is_request() {
             return Err(rule(400, "Bad Response", "a response", "a request"));
         }
-        self.validate_common()?;
-        self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
+        let mut essentials = self.validate_common()?;
+        essentials.max_forwards = self.max_forwards().unwrap_or_default();
         // Where a proxy would send it: never to everybody (RFC 4475, 3.3.10).
-        if let Some(via) = self.vias().nth(1) {
+        if let Some(via) = self.with(&essentials).lower_vias().next() {
             let via = via.map_err(|e| header(e, "Bad Via"))?;
             if via.host().ip().is_some_and(is_for_many) {
                 return Err(rule(400, "Bad Via", "a Via of one host", via.sent_by_host));
             }
         }
-        Ok(())
+        Ok(essentials)
     }
 
-    fn validate_common(&self) -> Result<(), Invalid> {
+    #[inline(always)]
+    fn validate_common(&self) -> Result<Essentials<'a>, Invalid> {
         for id in MANDATORY {
             if self.index.first(id).is_none() {
                 return Err(header(HeaderError::Missing(id), missing_reason(id)));
@@ -103,19 +128,13 @@ impl Message<'_> {
                 id.name(),
             ));
         }
-        self.top_via().map_err(|e| header(e, "Bad Via"))?;
+        let via = self.top_via().map_err(|e| header(e, "Bad Via"))?;
         if self.index.is_repeated(HeaderId::Via) && self.values(HeaderId::Via).count() > limits::VIAS {
             return Err(rule(483, "Too Many Hops", "fewer Via values", "more than 100"));
         }
-        self.call_id().map_err(|e| header(e, "Bad Call-ID"))?;
-        for (address, reason) in [(self.from(), "Bad From"), (self.to(), "Bad To")] {
-            let address = address.map_err(|e| header(e, reason))?;
-            address.parsed_uri().map_err(|e| Invalid {
-                status: 400,
-                reason,
-                problem: Problem::Uri(e),
-            })?;
-        }
+        let call_id = self.call_id().map_err(|e| header(e, "Bad Call-ID"))?;
+        let from = address(self.one(HeaderId::From, NameAddr::split), "Bad From")?;
+        let to = address(self.one(HeaderId::To, NameAddr::split), "Bad To")?;
         let length = self
             .content_length()
             .map_err(|e| header(e, "Bad Content-Length"))?;
@@ -131,8 +150,33 @@ impl Message<'_> {
                 problem,
             });
         }
-        Ok(())
+        let cseq = self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
+        Ok(Essentials {
+            method: cseq.method,
+            via,
+            from,
+            to,
+            call_id,
+            cseq,
+            request_uri: None,
+            max_forwards: None,
+        })
     }
+}
+
+#[inline]
+fn address<'a>(
+    value: Result<NameAddr<'a>, HeaderError>,
+    reason: &'static str,
+) -> Result<Address<'a>, Invalid> {
+    let value = value.map_err(|e| header(e, reason))?;
+    let uri = value.parsed_uri().map_err(|e| Invalid {
+        status: 400,
+        reason,
+        problem: Problem::Uri(e),
+    })?;
+    let tag = value.tag();
+    Ok(Address { value, uri, tag })
 }
 
 fn is_for_many(address: IpAddr) -> bool {
@@ -142,6 +186,7 @@ fn is_for_many(address: IpAddr) -> bool {
     }
 }
 
+#[cold]
 fn header(error: HeaderError, reason: &'static str) -> Invalid {
     Invalid {
         status: error.status(),
@@ -150,6 +195,7 @@ fn header(error: HeaderError, reason: &'static str) -> Invalid {
     }
 }
 
+#[cold]
 fn rule(status: u16, reason: &'static str, expected: &'static str, found: &str) -> Invalid {
     Invalid {
         status,

@@ -58,55 +58,69 @@ impl Matcher {
         }
     }
 
+    fn fields(&self) -> Fields {
+        Fields {
+            hasher: self.hasher,
+            buffer: [0; 256],
+            used: 0,
+        }
+    }
+
     /// The key of the transaction that `m` belongs to if it was made by a request with `method`: for ACK and CANCEL, INVITE.
     pub(super) fn key(&self, m: &Message<'_>, method: Method<'_>) -> Option<u64> {
-        let via = m.top_via().ok()?;
-        let mut hasher = self.hasher;
+        let read;
+        let via = match m.checked_via() {
+            Some(via) => via,
+            None => {
+                read = m.top_via().ok()?;
+                &read
+            }
+        };
+        let mut fields = self.fields();
         match via.branch {
             Some(branch) if via.has_magic_cookie() => {
-                hasher.write_u8(b'3');
-                field(&mut hasher, branch.as_bytes());
-                host(&mut hasher, via.sent_by_host);
-                hasher.write_u16(via.sent_by_port.unwrap_or(0));
+                fields.put(b"3");
+                fields.field(branch.as_bytes());
+                fields.host(via.sent_by_host);
+                fields.put(&via.sent_by_port.unwrap_or(0).to_ne_bytes());
             }
             // The To tag is left out: the ACK has one where the INVITE has none. What it would tell apart, two dialogs that one
             // request has forked into, differs in CSeq or branch with every client that was ever seen.
             _ => {
-                hasher.write_u8(b'2');
-                field(&mut hasher, m.request_uri().as_bytes());
-                field(&mut hasher, m.from().ok()?.tag().unwrap_or("").as_bytes());
-                field(&mut hasher, m.call_id().ok()?.as_bytes());
-                hasher.write_u32(m.cseq().ok()?.number);
-                field(&mut hasher, via.as_str().as_bytes());
+                fields.put(b"2");
+                fields.field(m.request_uri().as_bytes());
+                fields.field(m.from_tag().unwrap_or("").as_bytes());
+                fields.field(m.call_id().ok()?.as_bytes());
+                fields.put(&m.cseq().ok()?.number.to_ne_bytes());
+                fields.field(via.as_str().as_bytes());
             }
         }
-        field(&mut hasher, method.as_str().as_bytes());
-        Some(hasher.finish())
+        fields.field(method.as_str().as_bytes());
+        Some(fields.hash())
     }
 
     /// What two copies of a request have in common that came by different ways. A request inside a dialog has none. The
     /// Request-URI is part of it: what was forked to two addresses of this service are two requests here.
     pub(super) fn merge_key(&self, m: &Message<'_>) -> Option<u64> {
-        if m.to().ok()?.tag().is_some() {
+        if m.to_tag().is_some() {
             return None;
         }
         let cseq = m.cseq().ok()?;
-        let mut hasher = self.hasher;
-        hasher.write_u8(b'm');
-        field(&mut hasher, m.request_uri().as_bytes());
-        field(&mut hasher, m.from().ok()?.tag()?.as_bytes());
-        field(&mut hasher, m.call_id().ok()?.as_bytes());
-        hasher.write_u32(cseq.number);
-        field(&mut hasher, cseq.method.as_str().as_bytes());
-        Some(hasher.finish())
+        let mut fields = self.fields();
+        fields.put(b"m");
+        fields.field(m.request_uri().as_bytes());
+        fields.field(m.from_tag()?.as_bytes());
+        fields.field(m.call_id().ok()?.as_bytes());
+        fields.put(&cseq.number.to_ne_bytes());
+        fields.field(cseq.method.as_str().as_bytes());
+        Some(fields.hash())
     }
 
     /// The tag of the transaction with that key, whether it exists or not.
     pub(super) fn tag(&self, key: u64) -> Tag {
-        let mut hasher = self.hasher;
-        hasher.write_u8(b't');
-        hasher.write_u64(key);
-        let number = hasher.finish();
+        let mut bytes = [b't'; 9];
+        bytes[1..].copy_from_slice(&key.to_ne_bytes());
+        let number = self.hasher.hash(&bytes);
         let mut text = [0; 16];
         for (at, digit) in text.iter_mut().enumerate() {
             *digit = HEX[(number >> (4 * at)) as usize & 15];
@@ -162,22 +176,47 @@ impl ServerMap {
     }
 }
 
-/// A field and its length, so that no two sequences of fields hash the same bytes.
-fn field(hasher: &mut SipHasher13, bytes: &[u8]) {
-    hasher.write(bytes);
-    hasher.write_u32(bytes.len() as u32);
+/// What a key is made of. It is hashed in large pieces: a hasher that is fed word by word takes several times as long.
+struct Fields {
+    hasher: SipHasher13,
+    buffer: [u8; 256],
+    used: usize,
 }
 
-/// Hosts compare without regard to case.
-fn host(hasher: &mut SipHasher13, host: &str) {
-    let mut buffer = [0; 32];
-    for chunk in host.as_bytes().chunks(buffer.len()) {
-        let lower = &mut buffer[..chunk.len()];
-        lower.copy_from_slice(chunk);
-        lower.make_ascii_lowercase();
-        hasher.write(lower);
+impl Fields {
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.buffer.get_mut(self.used..self.used + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.used += bytes.len();
+        } else {
+            self.hasher.write(&self.buffer[..self.used]);
+            self.hasher.write(bytes);
+            self.used = 0;
+        }
     }
-    hasher.write_u32(host.len() as u32);
+
+    /// A field and its length, so that no two sequences of fields are the same bytes.
+    fn field(&mut self, bytes: &[u8]) {
+        self.put(bytes);
+        self.put(&(bytes.len() as u32).to_ne_bytes());
+    }
+
+    /// Hosts compare without regard to case.
+    fn host(&mut self, host: &str) {
+        let mut lower = [0; 32];
+        for chunk in host.as_bytes().chunks(lower.len()) {
+            let lower = &mut lower[..chunk.len()];
+            lower.copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            self.put(lower);
+        }
+        self.put(&(host.len() as u32).to_ne_bytes());
+    }
+
+    fn hash(mut self) -> u64 {
+        self.hasher.write(&self.buffer[..self.used]);
+        self.hasher.finish()
+    }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -33,7 +33,7 @@ impl Transactions {
         };
         let Some(slot) = self.servers.find(key) else {
             // The ACK to a response that was sent statelessly, with our tag, needs nothing more.
-            let tag = m.to().ok().and_then(|to| to.tag());
+            let tag = m.to_tag();
             let ours = tag.is_some_and(|tag| tag == self.matcher.tag(key).as_str());
             return if ours { Received::Absorbed } else { Received::Ack };
         };
@@ -111,8 +111,11 @@ impl Transactions {
     }
 
     pub(super) fn find_client(&self, m: &Message<'_>) -> Option<u32> {
-        let via = m.top_via().ok()?;
-        let branch = Branch::parse(via.branch?)?;
+        let branch = match m.checked_via() {
+            Some(via) => via.branch,
+            None => m.top_via().ok()?.branch,
+        };
+        let branch = Branch::parse(branch?)?;
         let slot = branch.slot()?;
         let transaction = self.transactions.get(slot as usize)?;
         self.branches

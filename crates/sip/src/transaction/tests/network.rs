@@ -53,6 +53,8 @@ struct Pair {
     /// How often the server's user saw the request.
     requests: usize,
     acks: usize,
+    /// The server side stopped waiting for the ACK (timer H): one that is still under way then belongs to nothing.
+    gave_up: bool,
     /// Requests to be answered, and when.
     pending: Vec<(Instant, ServerKey, String)>,
     answer: u16,
@@ -85,6 +87,7 @@ impl Pair {
             ends: 0,
             requests: 0,
             acks: 0,
+            gave_up: false,
             pending: Vec::new(),
             answer,
             answer_after,
@@ -198,7 +201,9 @@ impl Pair {
                 self.failures += 1;
             }
         }
-        self.server.events();
+        for event in self.server.events() {
+            self.gave_up |= matches!(event, TransactionEvent::AckTimeout { .. });
+        }
     }
 }
 
@@ -220,7 +225,7 @@ proptest! {
         pair.client.assert_empty();
         pair.server.assert_empty();
         prop_assert_eq!(pair.ends, 1);
-        prop_assert_eq!(pair.acks, 0, "an ACK to a non-2xx never passes up");
+        prop_assert!(pair.acks == 0 || pair.gave_up, "an ACK to a non-2xx passes up");
         // A late copy can only make a new request after the transaction's end, which is longer than the network keeps copies.
         prop_assert!(pair.requests <= 1);
         prop_assert!(pair.finals.iter().all(|found| *found == status));
