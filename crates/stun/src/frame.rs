@@ -10,8 +10,9 @@ pub const MAX_FRAME: usize = 20 + 65_532;
 /// Bytes of a ChannelData message's header.
 pub const CHANNEL_HEADER: usize = 4;
 
-/// The numbers that a channel may have (RFC 8656 section 12).
-pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+/// The numbers that a channel may have. RFC 8656 section 12 leaves 0x4000 to 0x4fff of those that RFC 5766 had, lest they be
+/// taken for other protocols on one port; clients of the older RFC choose from all, and here nothing else begins so.
+pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x7fff;
 
 /// What comes next on a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,10 +102,10 @@ pub fn is_stun(first: u8) -> bool {
     first < 0x40
 }
 
-/// Whether bytes that begin so may be a ChannelData message. 0x50 to 0x7f are reserved.
+/// Whether bytes that begin so may be a ChannelData message.
 #[must_use]
 pub fn is_channel_data(first: u8) -> bool {
-    (0x40..0x50).contains(&first)
+    (0x40..0x80).contains(&first)
 }
 
 #[cfg(test)]
@@ -147,13 +148,13 @@ mod tests {
         assert_eq!(ChannelData::parse(&bytes), expected);
         assert_eq!(ChannelData::parse(&bytes[..8]), None, "a byte is missing");
         assert_eq!(ChannelData::parse(&[0x3f, 0xff, 0, 0]), None);
-        assert_eq!(ChannelData::parse(&[0x50, 0x00, 0, 0]), None);
+        assert_eq!(ChannelData::parse(&[0x80, 0x00, 0, 0]), None);
         assert_eq!(ChannelData::header(0x4001, 70_000), None);
     }
 
     #[test]
     fn a_stream_that_is_out_of_step_is_told() {
-        for first in [0x50, 0x7f, 0x80, 0xff] {
+        for first in [0x80, 0xbf, 0xff] {
             assert_eq!(next_frame(&[first]), Err(FrameError::First { first }));
         }
         assert_eq!(next_frame(&[0, 1, 0, 3]), Err(FrameError::Length { found: 3 }));

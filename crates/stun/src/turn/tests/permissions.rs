@@ -182,10 +182,10 @@ fn a_channel_lasts_600_seconds_and_its_permission_300() {
 }
 
 #[test]
-fn channel_numbers_outside_4000_to_4fff_and_malformed_requests_are_400() {
+fn channel_numbers_outside_4000_to_7fff_and_malformed_requests_are_400() {
     let mut world = World::new();
     world.allocate(alice(), "alice");
-    for (number, code) in [(0x3fff, 400), (0x4000, 0), (0x5000, 400), (0x7fff, 400)] {
+    for (number, code) in [(0x3fff, 400), (0x7fff, 0), (0x8000, 400), (0xffff, 400)] {
         assert_eq!(
             world.bind(alice(), "alice", number, PEER).code(),
             code,
