@@ -20,6 +20,7 @@ mod failures;
 mod holds;
 mod operation;
 mod protocol;
+mod reconnects;
 mod routers;
 mod scenarios;
 mod security;
