@@ -202,6 +202,7 @@ impl Server {
         answer: &mut [u8],
     ) -> Option<Transmit> {
         let request = Message::parse(bytes).ok()?;
+        // Port 0 is no source: what goes there does not arrive.
         if request.class() != Class::Request || from.port() == 0 {
             return None;
         }
@@ -326,7 +327,7 @@ impl Server {
             .filter(move |attribute| {
                 let kind = attribute.kind;
                 let elsewhere = kind == AttributeType::RESPONSE_ADDRESS
-                    && read_address(attribute.value).is_some_and(|address| address.ip() != from.ip());
+                    && read_address(attribute.value).is_some_and(|address| !is_port_of(address, from));
                 kind.is_comprehension_required() && (elsewhere || !self.understands(kind, classic, carrier))
             })
             .map(|attribute| attribute.kind)
@@ -397,7 +398,7 @@ impl Asked {
     /// RESPONSE-PORT: another port of who asks. That is all that finding out the lifetime of a binding needs.
     fn points_at_another(&self, from: SocketAddr) -> bool {
         self.response_address
-            .is_some_and(|address| address.ip() != from.ip() || address.port() == 0)
+            .is_some_and(|address| !is_port_of(address, from))
     }
 
     fn destination(&self, from: SocketAddr) -> SocketAddr {
@@ -407,6 +408,11 @@ impl Asked {
             .or(self.response_port);
         SocketAddr::new(from.ip(), port.unwrap_or(from.port()))
     }
+}
+
+/// Whether an address is one of the host that `from` is of. Sockets for both families see IPv4 within IPv6.
+fn is_port_of(address: SocketAddr, from: SocketAddr) -> bool {
+    address.ip() == from.ip().to_canonical() && address.port() != 0
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -312,12 +312,63 @@ fn a_classic_response_address_may_only_be_another_port_of_who_asks() {
         answer.plain(AttributeType::REFLECTED_FROM).as_deref(),
         Some(CLIENT)
     );
-    let answer = must(&mut server(), &with("192.0.2.66:1234"));
-    assert_eq!(answer.error(), 420);
-    assert_eq!(answer.transmit.to, CLIENT.parse().unwrap());
+    for elsewhere in ["192.0.2.66:1234", "198.51.100.7:0"] {
+        let answer = must(&mut server(), &with(elsewhere));
+        assert_eq!(answer.error(), 420);
+        assert_eq!(answer.transmit.to, CLIENT.parse().unwrap());
+        assert_eq!(
+            answer.message().value(AttributeType::UNKNOWN_ATTRIBUTES),
+            Some(&[0, 2, 0, 2][..])
+        );
+    }
+}
+
+#[test]
+fn a_client_seen_as_ipv4_within_ipv6_is_the_same_host() {
+    let mut server = server();
+    let mut buffer = [0; ANSWER];
+    let from = "[::ffff:198.51.100.7]:40000".parse().unwrap();
+    let bytes = request(classic(), |writer| {
+        writer.address(
+            AttributeType::RESPONSE_ADDRESS,
+            "198.51.100.7:1234".parse().unwrap(),
+        )
+    });
+    let now = server_start(&server);
+    let transmit = server
+        .handle_datagram(now, &bytes, from, Socket::PRIMARY, &mut buffer)
+        .unwrap();
     assert_eq!(
-        answer.message().value(AttributeType::UNKNOWN_ATTRIBUTES),
-        Some(&[0, 2, 0, 2][..])
+        transmit.to,
+        "[::ffff:198.51.100.7]:1234".parse().unwrap(),
+        "as the socket wants it"
+    );
+    let message = Message::parse(&buffer[..transmit.length]).unwrap();
+    let mapped = message
+        .value(AttributeType::MAPPED_ADDRESS)
+        .and_then(read_address);
+    assert_eq!(mapped, Some(CLIENT.parse().unwrap()));
+}
+
+#[test]
+fn attributes_of_rfc_5780_are_unknown_in_classic_requests() {
+    for kind in [AttributeType::RESPONSE_PORT, AttributeType::PADDING] {
+        let bytes = request(classic(), |writer| writer.attribute(kind, &[0x27, 0x0f, 0, 0]));
+        let answer = must(&mut server(), &bytes);
+        assert_eq!(answer.error(), 420, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_source_without_a_port_is_not_answered() {
+    let mut server = server();
+    let now = server_start(&server);
+    let from = "198.51.100.7:0".parse().unwrap();
+    let bytes = request(modern(), |_| {});
+    let mut buffer = [0; ANSWER];
+    assert_eq!(
+        server.handle_datagram(now, &bytes, from, Socket::PRIMARY, &mut buffer),
+        None
     );
 }
 

@@ -76,15 +76,6 @@ impl Allocation {
         self.ipv4.into_iter().chain(self.ipv6)
     }
 
-    /// Takes a relayed address away, with what belongs to its family.
-    pub(super) fn drop_family(&mut self, family: Family) -> Option<RelaySocket> {
-        let is_ipv4 = family == Family::Ipv4;
-        self.permissions
-            .retain(|permission| permission.host.is_ipv4() != is_ipv4);
-        self.channels.retain(|channel| channel.peer.is_ipv4() != is_ipv4);
-        self.relay_mut(family).take()
-    }
-
     pub(super) fn is_permitted(&self, now: Instant, host: IpAddr) -> bool {
         self.permissions
             .iter()

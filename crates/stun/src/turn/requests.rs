@@ -44,7 +44,7 @@ impl Turn {
         match family {
             // One of two.
             Some(family) if allocation.relays().count() > 1 => {
-                if let Some(relay) = allocation.drop_family(family) {
+                if let Some(relay) = allocation.relay_mut(family).take() {
                     self.table.release(relay, ports);
                 }
             }

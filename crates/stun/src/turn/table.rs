@@ -164,11 +164,11 @@ impl Table {
 
     /// Removes what has ended by `now`.
     pub(super) fn expire(&mut self, now: Instant, ports: &mut dyn RelayPorts) {
-        while let Some((at, end)) = self.ends.pop_first() {
+        while let Some(&(at, end)) = self.ends.first() {
             if at > now {
-                self.ends.insert((at, end));
                 return;
             }
+            self.ends.pop_first();
             match end {
                 End::Allocation(key) => match self.allocations.get_mut(key) {
                     Some(allocation) if allocation.expires > now => {
