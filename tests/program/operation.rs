@@ -163,6 +163,37 @@ fn the_sample_configuration_passes_its_own_check() {
 }
 
 #[test]
+fn stopping_cancels_what_rings_and_tells_the_caller() {
+    let site = Site::claim();
+    let mut server = Server::start(&site, &["alice", "bob"]);
+    let caller = Wire::new(site.address(33), site.server());
+    let phone = Wire::new(site.address(20), site.server());
+    assert_eq!(phone.register("bob", 300).status(), 200);
+    let call = Request::new("INVITE", "alice", &format!("sip:bob@{DOMAIN}"))
+        .with(format!("Contact: {}", caller.contact("alice")));
+    caller.send(&caller.render(&call));
+    let ringing = phone.request("INVITE", PATIENCE);
+    phone.send(&ringing.respond(180, &[&format!("Contact: {}", phone.contact("bob"))]));
+    let told = wait_until(PATIENCE, || {
+        caller
+            .receive(Duration::from_millis(100))
+            .filter(|told| told.status() == 180)
+    });
+    assert!(told.is_some(), "it does not ring");
+    server.ask(&["stop"]);
+    assert_eq!(caller.final_response(PATIENCE).status(), 503);
+    let cancel = phone.request("CANCEL", PATIENCE);
+    let reason = cancel.header("Reason").unwrap_or_default();
+    assert!(reason.contains("stopping"), "Reason of the CANCEL: {reason:?}");
+    assert!(server.process().wait(PATIENCE).success());
+    let records = server.ask(&["records"]);
+    assert!(
+        records.contains("503") && records.contains("stopping"),
+        "{records}"
+    );
+}
+
+#[test]
 fn accounts_are_made_listed_and_removed_while_it_runs() {
     let site = Site::claim();
     let server = Server::start(&site, &["alice"]);
@@ -316,3 +347,5 @@ fn assert_one_clear_sentence(output: &std::process::Output, must_name: &str) {
 const LOAD_ACCOUNTS: usize = 600;
 const CRASHES: usize = 3;
 const PHONES: usize = 8;
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -422,7 +422,12 @@ fn a_call_in_which_nobody_hangs_up_ends_at_the_longest_duration() {
     world.nothing();
     assert_eq!(world.switches[0].load().1, 1);
     world.pass_s(101);
-    assert!(world.to(&bob()).iter().all(|sent| sent.method() == "BYE"));
+    for phone in [alice(), bob()] {
+        let byes = world.to(&phone);
+        assert!(!byes.is_empty() && byes.iter().all(|sent| sent.method() == "BYE"));
+        let reason = "SIP;cause=200;text=\"longest duration of a call reached\"";
+        assert_eq!(byes[0].get("Reason"), reason);
+    }
     world.ends_empty();
     assert_eq!(world.records.len(), 1);
     assert_eq!(world.records[0].ended_by, EndedBy::Service);
