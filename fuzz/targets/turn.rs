@@ -130,7 +130,12 @@ impl Users {
 }
 
 impl Accounts for Users {
-    fn find<'a>(&'a self, _user: User<'a>, algorithm: PasswordAlgorithm) -> Option<Account<'a>> {
+    fn find<'a>(
+        &'a self,
+        _user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        _client: &Client,
+    ) -> Option<Account<'a>> {
         Some(Account {
             name: Cow::Borrowed("u"),
             key: self.key(algorithm),

@@ -161,7 +161,7 @@ impl Writer<'_> {
 }
 
 impl Integrity {
-    fn attribute(self) -> AttributeType {
+    pub(crate) fn attribute(self) -> AttributeType {
         match self {
             Self::Sha1 => AttributeType::MESSAGE_INTEGRITY,
             Self::Sha256 => AttributeType::MESSAGE_INTEGRITY_SHA256,

@@ -44,7 +44,12 @@ static ALLOCATOR: Counting = Counting;
 struct Alice;
 
 impl Accounts for Alice {
-    fn find<'a>(&'a self, user: User<'a>, algorithm: PasswordAlgorithm) -> Option<Account<'a>> {
+    fn find<'a>(
+        &'a self,
+        user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        _client: &Client,
+    ) -> Option<Account<'a>> {
         (user == User::Name("alice")).then(|| Account {
             name: Cow::Borrowed("alice"),
             key: Key::new(algorithm, "alice", "realm", "secret"),

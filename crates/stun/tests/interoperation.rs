@@ -25,7 +25,12 @@ use turn_client_proto::udp::TurnClientUdp;
 struct Alice;
 
 impl Accounts for Alice {
-    fn find<'a>(&'a self, user: User<'a>, algorithm: PasswordAlgorithm) -> Option<Account<'a>> {
+    fn find<'a>(
+        &'a self,
+        user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        _client: &Client,
+    ) -> Option<Account<'a>> {
         let known = match user {
             User::Name(name) => name == "alice",
             User::Hash(hash) => *hash == userhash("alice", "example.org"),

@@ -27,10 +27,21 @@ pub struct Account<'a> {
     pub key: Key,
 }
 
-/// Knows the users.
+/// Knows the users, and is told who guesses.
 pub trait Accounts {
-    /// The account, if there is one that may use the relay and has a key of this algorithm.
-    fn find<'a>(&'a self, user: User<'a>, algorithm: PasswordAlgorithm) -> Option<Account<'a>>;
+    /// The account, if there is one that may use the relay from there and has a key of this algorithm.
+    fn find<'a>(
+        &'a self,
+        user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        client: &Client,
+    ) -> Option<Account<'a>>;
+
+    /// The client has not the account's password. `proof` is what it led to: a request that comes again is no other guess.
+    fn wrong_password(&self, _account: &str, _client: &Client, _proof: &[u8]) {}
+
+    /// The client has the account's password, and this is no old request of somebody else's.
+    fn right_password(&self, _account: &str, _client: &Client) {}
 }
 
 /// Who sent a request, proven.
@@ -69,13 +80,18 @@ impl Authenticator {
         request.value(AttributeType::REALM).ok_or(Refusal::BadRequest)?;
         let nonce = request.value(AttributeType::NONCE).ok_or(Refusal::BadRequest)?;
         let algorithm = algorithm(request, nonce)?;
-        let account = accounts.find(user, algorithm).ok_or(Refusal::Unauthenticated)?;
+        let account = accounts
+            .find(user, algorithm, client)
+            .ok_or(Refusal::Unauthenticated)?;
         if verify(request, integrity, account.key.as_bytes()) != Some(true) {
+            let proof = request.value(integrity.attribute()).unwrap_or_default();
+            accounts.wrong_password(&account.name, client, proof);
             return Err(Refusal::Unauthenticated);
         }
         if !self.nonces.is_valid(now, client, nonce) {
             return Err(Refusal::StaleNonce);
         }
+        accounts.right_password(&account.name, client);
         Ok(Proven { account, integrity })
     }
 

@@ -1,6 +1,7 @@
 //! A server with two users, made-up sockets and a clock that only the tests move.
 
 use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use super::*;
@@ -21,10 +22,21 @@ const PEER_V6: &str = "[2a00:1::77]:7000";
 /// alice and bob, whose passwords are their names, and time-limited users.
 struct Users {
     unix: u64,
+    /// After three guesses.
+    banned: Cell<Option<SocketAddr>>,
+    guesses: RefCell<BTreeSet<Vec<u8>>>,
 }
 
 impl Accounts for Users {
-    fn find<'a>(&'a self, user: User<'a>, algorithm: PasswordAlgorithm) -> Option<Account<'a>> {
+    fn find<'a>(
+        &'a self,
+        user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        client: &Client,
+    ) -> Option<Account<'a>> {
+        if self.banned.get() == Some(client.address) {
+            return None;
+        }
         let known = ["alice", "bob"].into_iter().find(|name| match user {
             User::Name(given) => given == *name,
             User::Hash(hash) => *hash == userhash(name, REALM),
@@ -44,6 +56,18 @@ impl Accounts for Users {
             name: Cow::Borrowed(user.name),
             key: Key::new(algorithm, username, REALM, password.as_str()),
         })
+    }
+
+    fn wrong_password(&self, _account: &str, client: &Client, proof: &[u8]) {
+        let mut guesses = self.guesses.borrow_mut();
+        guesses.insert(proof.to_vec());
+        if guesses.len() == 3 {
+            self.banned.set(Some(client.address));
+        }
+    }
+
+    fn right_password(&self, _account: &str, _client: &Client) {
+        self.guesses.borrow_mut().clear();
     }
 }
 
@@ -193,7 +217,11 @@ impl World {
         change(&mut config);
         Self {
             turn: Turn::new(config, [5; 32], now),
-            users: Users { unix: 1_000_000 },
+            users: Users {
+                unix: 1_000_000,
+                banned: Cell::default(),
+                guesses: RefCell::default(),
+            },
             ports: Ports {
                 used: BTreeSet::new(),
                 room: 100,

@@ -72,6 +72,49 @@ fn a_wrong_password_an_unknown_user_and_another_realm_are_401() {
 }
 
 #[test]
+fn guesses_are_reported_and_repetitions_tell_that_they_are_none() {
+    let mut world = World::new();
+    let nonce = world.nonce(alice());
+    let attempt = |world: &mut World, number: u8, password: &str| {
+        let id = TransactionId::new([number; 12]);
+        let bytes = message(Class::Request, Method::ALLOCATE, id, |writer| {
+            transport(writer);
+            seal(writer, "alice", password, &nonce, Protection::Old);
+        });
+        world.answered(alice(), &bytes).unwrap().code()
+    };
+    for number in [1, 1, 1, 2, 2] {
+        assert_eq!(attempt(&mut world, number, "guess"), 401);
+    }
+    assert_eq!(attempt(&mut world, 3, "alice"), 0, "two guesses are forgiven");
+    world.refresh(alice(), "alice", 0);
+    for number in [4, 5, 6] {
+        assert_eq!(attempt(&mut world, number, "guess"), 401);
+    }
+    assert_eq!(
+        attempt(&mut world, 7, "alice"),
+        401,
+        "who guesses is not heard any more"
+    );
+    assert_eq!(world.allocate(udp("192.0.2.1:4001"), "alice").code(), 0);
+}
+
+#[test]
+fn an_old_request_of_somebody_else_forgives_no_guesses() {
+    let mut world = World::new();
+    let old = world.nonce(bob());
+    for (password, code) in [("guess", 401), ("alice", 438)] {
+        let id = world.id();
+        let bytes = message(Class::Request, Method::ALLOCATE, id, |writer| {
+            transport(writer);
+            seal(writer, "alice", password, &old, Protection::Old);
+        });
+        assert_eq!(world.answered(alice(), &bytes).unwrap().code(), code);
+    }
+    assert_eq!(world.users.guesses.borrow().len(), 1);
+}
+
+#[test]
 fn credentials_that_are_not_complete_are_400() {
     let parts = [
         AttributeType::USERNAME,
