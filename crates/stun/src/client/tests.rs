@@ -10,6 +10,7 @@ use crate::server::{Config, Server, Socket};
 mod behaviour;
 mod classification;
 mod lifetime;
+mod properties;
 
 /// What a mapping or a filter depends on besides the host's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,8 +101,19 @@ struct World {
     /// Every so many datagrams one is lost, if not 0.
     lose_every: usize,
     sent: usize,
+    /// The server answers from where it was asked, whatever it was asked for; or not at all if this was asked for.
+    deaf: Option<ChangeRequest>,
+    response_port: ResponsePort,
     /// Under way: when it arrives, and a number that keeps the order.
     network: BinaryHeap<std::cmp::Reverse<(Instant, usize, Datagram)>>,
+}
+
+/// What the server makes of RESPONSE-PORT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResponsePort {
+    Honoured,
+    Refused,
+    Ignored,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +166,8 @@ impl World {
             server: Some(full_server(now)),
             lose_every: 0,
             sent: 0,
+            deaf: None,
+            response_port: ResponsePort::Honoured,
             network: BinaryHeap::new(),
         }
     }
@@ -216,14 +230,36 @@ impl World {
             && let Some(at) = Socket::ALL.into_iter().find(|at| server.address(*at) == to)
         {
             let mut answer = [0; 500];
-            if let Some(transmit) = server.handle_datagram(self.now, &bytes, from, at, &mut answer) {
-                let datagram = Datagram {
-                    from: server.address(transmit.from),
-                    to: transmit.to,
-                    bytes: answer[..transmit.length].to_vec(),
-                };
-                self.transmit(datagram);
+            let request = Message::parse(&bytes).unwrap();
+            let change = request
+                .value(AttributeType::CHANGE_REQUEST)
+                .and_then(ChangeRequest::from_value);
+            if self.deaf.is_some() && self.deaf == change {
+                return;
             }
+            let Some(transmit) = server.handle_datagram(self.now, &bytes, from, at, &mut answer) else {
+                return;
+            };
+            let mut datagram = Datagram {
+                from: server.address(transmit.from),
+                to: transmit.to,
+                bytes: answer[..transmit.length].to_vec(),
+            };
+            if self.deaf.is_some() {
+                datagram.from = to;
+            }
+            if request.value(AttributeType::RESPONSE_PORT).is_some()
+                && self.response_port != ResponsePort::Honoured
+            {
+                datagram.to = from;
+                if self.response_port == ResponsePort::Refused {
+                    let mut writer = Writer::answer(&mut answer, Class::Error, &request);
+                    writer.error(420, "Unknown Attribute");
+                    let length = writer.finish().unwrap();
+                    datagram.bytes = answer[..length].to_vec();
+                }
+            }
+            self.transmit(datagram);
             return;
         }
         if let Some(inside) = self.router.inward(self.now, from, to) {
@@ -351,3 +387,24 @@ fn a_request_goes_out_as_often_as_its_timing_says_and_then_it_is_over() {
     // 200 + 400 + 800 + 1600, and 1600 behind the last.
     assert_eq!(world.elapsed(), Duration::from_millis(4600));
 }
+
+#[test]
+fn the_time_between_two_requests_grows_to_the_longest_and_no_further() {
+    let mut world = World::behind(NatKind::default());
+    world.server = None;
+    let timing = Timing {
+        first: Duration::from_millis(500),
+        longest: Duration::from_millis(800),
+        sends: 4,
+    };
+    let mut machine = Behaviour::new(world.now, server_address(), host(0), [1; 16], timing);
+    world.run(&mut machine);
+    assert_eq!(world.sent, 4);
+    assert_eq!(world.elapsed(), Duration::from_millis(500 + 800 + 800 + 800));
+}
+
+const NOTHING: ChangeRequest = ChangeRequest {
+    ip: false,
+    port: false,
+};
+const BOTH: ChangeRequest = ChangeRequest { ip: true, port: true };

@@ -102,6 +102,19 @@ fn a_server_with_one_address_tells_of_hairpinning_only() {
 }
 
 #[test]
+fn a_server_that_answers_from_where_it_was_asked_leaves_the_filter_unknown() {
+    for unless in [NOTHING, BOTH] {
+        let mut world = World::behind(NatKind::default());
+        world.deaf = Some(unless);
+        let report = discover(&mut world);
+        assert_eq!(
+            (report.mapping, report.filtering),
+            (Mapping::EndpointIndependent, Filtering::Unknown)
+        );
+    }
+}
+
+#[test]
 fn a_silent_server_leaves_all_unknown() {
     let mut world = World::behind(NatKind::default());
     world.server = None;

@@ -58,6 +58,16 @@ fn a_server_with_one_address_cannot_tell() {
     assert_eq!(machine.mapped(), Some("198.51.100.1:20000".parse().unwrap()));
 }
 
+/// It would make every NAT a full cone, or one with a filter by address where the answer to test II is lost.
+#[test]
+fn a_server_that_answers_from_where_it_was_asked_is_not_believed() {
+    for unless in [NOTHING, BOTH] {
+        let mut world = World::behind(NatKind::default());
+        world.deaf = Some(unless);
+        assert_eq!(classify(&mut world).nat_type(), NatType::Unknown);
+    }
+}
+
 #[test]
 fn answers_of_others_and_to_other_requests_are_ignored() {
     let now = Instant::now();

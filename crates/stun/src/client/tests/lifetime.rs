@@ -79,3 +79,12 @@ fn a_silent_server_leaves_it_unknown() {
     world.server = None;
     assert_eq!(measure(&mut world), BindingLifetime::Unknown);
 }
+
+#[test]
+fn a_server_that_cannot_answer_to_another_port_leaves_it_unknown() {
+    for response_port in [ResponsePort::Refused, ResponsePort::Ignored] {
+        let mut world = living(60);
+        world.response_port = response_port;
+        assert_eq!(measure(&mut world), BindingLifetime::Unknown);
+    }
+}

@@ -106,6 +106,21 @@ fn a_second_allocation_of_the_same_5_tuple_is_437_and_its_repetition_is_not() {
 }
 
 #[test]
+fn only_a_datagram_of_the_same_user_can_be_a_repetition() {
+    let fill = |writer: &mut Writer<'_>| {
+        writer.attribute(AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    };
+    for (client, second) in [(stream("192.0.2.1:4000"), "alice"), (alice(), "bob")] {
+        let mut world = World::new();
+        let id = world.id();
+        for (user, code) in [("alice", 0), (second, 437)] {
+            let bytes = world.sealed(client, user, Protection::Old, Method::ALLOCATE, id, fill);
+            assert_eq!(world.answered(client, &bytes).unwrap().code(), code);
+        }
+    }
+}
+
+#[test]
 fn an_allocation_that_has_ended_makes_room_for_another_of_the_same_5_tuple() {
     let mut world = World::new();
     world.allocate(alice(), "alice");
@@ -234,6 +249,19 @@ fn a_reservation_ends_after_30_seconds_and_gives_its_port_back() {
 }
 
 #[test]
+fn a_reserved_port_of_ipv6_is_given_where_there_is_no_ipv4() {
+    let mut world = World::new();
+    world.ports.ipv4 = false;
+    let answer = world.allocate_with(alice(), "alice", |writer| {
+        writer.attribute(AttributeType::EVEN_PORT, &[0x80]);
+        writer.attribute(AttributeType::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+    });
+    let token = answer.message().value(AttributeType::RESERVATION_TOKEN).unwrap();
+    let second = claim(&mut world, udp("192.0.2.1:4001"), "alice", token).relayed();
+    assert!(second.is_ipv6());
+}
+
+#[test]
 fn anothers_reservation_is_not_given_away() {
     let mut world = World::new();
     let (_, token) = pair(&mut world, alice(), "alice");
@@ -359,6 +387,18 @@ fn one_of_two_families_may_be_given_up() {
 }
 
 #[test]
+fn giving_up_the_only_family_ends_the_allocation() {
+    let mut world = World::new();
+    world.allocate(alice(), "alice");
+    let answer = world.ask(alice(), "alice", Method::REFRESH, |writer| {
+        writer.number(AttributeType::LIFETIME, 0);
+        writer.attribute(AttributeType::REQUESTED_ADDRESS_FAMILY, &[1, 0, 0, 0]);
+    });
+    assert_eq!(answer.code(), 0);
+    assert_eq!((world.turn.allocations(), world.ports.used.len()), (0, 0));
+}
+
+#[test]
 fn quotas_are_per_user_and_over_all() {
     let mut world = World::with(|config| {
         config.max_per_user = 2;
@@ -378,6 +418,12 @@ fn quotas_are_per_user_and_over_all() {
 #[test]
 fn reserved_ports_count_until_they_are_claimed_or_end() {
     let mut world = World::with(|config| config.max_per_user = 2);
+    assert_eq!(world.allocate(udp("192.0.2.1:4002"), "alice").code(), 0);
+    let both = world.allocate_with(alice(), "alice", |writer| {
+        writer.attribute(AttributeType::EVEN_PORT, &[0x80]);
+    });
+    assert_eq!(both.code(), 486, "a pair is two");
+    world.refresh(udp("192.0.2.1:4002"), "alice", 0);
     let (_, token) = pair(&mut world, alice(), "alice");
     let second = udp("192.0.2.1:4001");
     assert_eq!(world.allocate(second, "alice").code(), 486);
