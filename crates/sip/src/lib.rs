@@ -33,4 +33,5 @@ pub use method::Method;
 pub use multipart::Part;
 pub use outbox::Outbox;
 pub use respond::Response;
+pub use text::push_host_port;
 pub use uri::Uri;

@@ -1,7 +1,6 @@
 //! How messages are changed on their way through the proxy (RFC 3261 16.6 and 16.7 step 3, RFC 5658): Via, Max-Forwards,
 //! Max-Breadth, Route, Record-Route, credentials and SDP, each as an edit; everything else leaves byte for byte.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -279,11 +278,13 @@ impl Switch {
 
 fn push_via(edits: &mut Edits, m: Message<'_>, out: &Flow, sent_by: SocketAddr, branch: &str) {
     edits.push_top(m, HeaderId::Via, |text| {
-        let _ = write!(
-            text,
-            "SIP/2.0/{} {sent_by};branch={branch};rport",
-            out.transport.as_via()
-        );
+        text.extend_from_slice(b"SIP/2.0/");
+        text.extend_from_slice(out.transport.as_via().as_bytes());
+        text.push(b' ');
+        sip::push_host_port(text, sent_by);
+        text.extend_from_slice(b";branch=");
+        text.extend_from_slice(branch.as_bytes());
+        text.extend_from_slice(b";rport");
     });
 }
 
@@ -300,11 +301,15 @@ fn record_route(
     let (inward, outward) = (token.caller.flow, token.callee.flow);
     let mut push = |transport: sip::Transport, address: SocketAddr| {
         edits.push_top(m, HeaderId::RecordRoute, |text| {
-            let _ = write!(text, "<sip:{address};");
+            text.extend_from_slice(b"<sip:");
+            sip::push_host_port(text, address);
             if transport.is_stream() {
-                let _ = write!(text, "transport={};", transport.as_param());
+                text.extend_from_slice(b";transport=");
+                text.extend_from_slice(transport.as_param().as_bytes());
             }
-            let _ = write!(text, "lr;{PARAMETER}=");
+            text.extend_from_slice(b";lr;");
+            text.extend_from_slice(PARAMETER.as_bytes());
+            text.push(b'=');
             token.write(secret, text);
             text.push(b'>');
         });

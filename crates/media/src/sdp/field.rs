@@ -193,11 +193,14 @@ impl<'a> RtpMap<'a> {
             .parse()
             .ok()
             .filter(|&payload_type| payload_type < 128)?;
-        let mut parts = token(&mut rest)?.split('/');
+        let encoding = token(&mut rest)?;
+        let (encoding, after) = encoding.split_at(encoding.bytes().position(|byte| byte == b'/')?);
+        let after = &after[1..];
+        let end = after.bytes().position(|byte| byte == b'/').unwrap_or(after.len());
         Some(RtpMap {
             payload_type,
-            encoding: parts.next()?,
-            clock_rate: parts.next()?.parse().ok()?,
+            encoding,
+            clock_rate: after[..end].parse().ok()?,
         })
     }
 
@@ -306,9 +309,14 @@ pub(super) fn attributes<'a>(
 
 /// Takes the next word off `rest`.
 pub(super) fn token<'a>(rest: &mut &'a str) -> Option<&'a str> {
-    let text = rest.trim_start_matches([' ', '\t']);
-    let end = text.find([' ', '\t']).unwrap_or(text.len());
-    let (word, tail) = text.split_at(end);
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let bytes = rest.as_bytes();
+    let start = bytes
+        .iter()
+        .position(|byte| !is_space(byte))
+        .unwrap_or(bytes.len());
+    let length = bytes[start..].iter().position(is_space);
+    let (word, tail) = rest[start..].split_at(length.unwrap_or(bytes.len() - start));
     *rest = tail;
     (!word.is_empty()).then_some(word)
 }

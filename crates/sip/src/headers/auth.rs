@@ -1,6 +1,6 @@
 //! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
 
-use crate::text::{find_unquoted, is_lws, is_token, quoted_end, trim, trim_end, trim_start, unquote};
+use crate::text::{self, find_unquoted, is_lws, is_token, quoted_end, trim, trim_end, trim_start, unquote};
 
 /// Comma-separated `name=value` parameters. Names compare without regard to case.
 #[derive(Clone, Copy, Debug)]
@@ -31,21 +31,18 @@ impl<'a> AuthParams<'a> {
 /// Takes the next `name=value` off `rest`; what is none is passed over.
 fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
     loop {
-        let text = trim_start(rest);
-        if text.is_empty() {
+        let list = trim_start(rest);
+        if list.is_empty() {
             return None;
         }
-        let bytes = text.as_bytes();
-        let name_end = bytes
-            .iter()
-            .position(|b| matches!(b, b'=' | b',' | b'"'))
-            .unwrap_or(bytes.len());
+        let bytes = list.as_bytes();
+        let name_end = text::find(bytes, [b'=', b',', b'"']).unwrap_or(bytes.len());
         let value_start = if bytes.get(name_end) == Some(&b'=') {
             name_end + 1
         } else {
             name_end
         };
-        let value = trim_start(&text[value_start..]);
+        let value = trim_start(&list[value_start..]);
         // Where the value is one quoted string, the comma comes next.
         let quoted = if value.starts_with('"') {
             quoted_end(value.as_bytes(), 0)
@@ -58,7 +55,7 @@ fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
         };
         *rest = value.get(end + 1..).unwrap_or("");
         if value_start > name_end {
-            return Some((trim_end(&text[..name_end]), trim_end(&value[..end])));
+            return Some((trim_end(&list[..name_end]), trim_end(&value[..end])));
         }
     }
 }

@@ -129,7 +129,17 @@ impl<'a> Message<'a> {
             ));
         }
         let via = self.top_via().map_err(|e| header(e, "Bad Via"))?;
-        if self.index.is_repeated(HeaderId::Via) && self.values(HeaderId::Via).count() > limits::VIAS {
+        let vias = || {
+            self.index
+                .positions(HeaderId::Via)
+                .map(|i| self.index.entry(i).value().len())
+        };
+        // So short, they cannot be too many, and need not be counted.
+        let is_short = || vias().sum::<usize>() < limits::VIAS * SHORTEST_VIA;
+        if self.index.is_repeated(HeaderId::Via)
+            && !is_short()
+            && self.values(HeaderId::Via).count() > limits::VIAS
+        {
             return Err(rule(483, "Too Many Hops", "fewer Via values", "more than 100"));
         }
         let call_id = self.call_id().map_err(|e| header(e, "Bad Call-ID"))?;
@@ -178,6 +188,9 @@ fn address<'a>(
     let tag = value.tag();
     Ok(Address { value, uri, tag })
 }
+
+/// Bytes of `SIP/2.0/T h`.
+const SHORTEST_VIA: usize = 11;
 
 fn is_for_many(address: IpAddr) -> bool {
     match address {
