@@ -177,7 +177,7 @@ impl Server {
     ) -> Option<Transmit> {
         let transmit = self.answer(datagram, from, at, Carrier::Datagram, answer)?;
         let excess = transmit.length.saturating_sub(datagram.len());
-        (excess == 0 || self.budget.spend(now, from.ip(), excess)).then_some(transmit)
+        self.budget.spend(now, from.ip(), excess).then_some(transmit)
     }
 
     /// Answers a message of a stream whose peer is `from`: the answer's bytes, to be sent on the same stream. Its source is

@@ -331,7 +331,6 @@ impl Turn {
                 let length = self.finish(writer, request, None)?;
                 let excess = length.saturating_sub(request.as_bytes().len());
                 let affordable = client.transport == Transport::Stream
-                    || excess == 0
                     || self.budget.spend(now, client.address.ip(), excess);
                 return affordable.then_some(length);
             }

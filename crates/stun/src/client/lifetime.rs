@@ -119,10 +119,8 @@ impl Lifetime {
 
     fn advance(&mut self, now: Instant, heard: Option<Heard>) {
         let response = heard.and_then(|heard| heard.response);
-        let refused = heard.is_some() && response.is_none_or(|response| response.error.is_some());
-        // An answer to the asker: the server knows no RESPONSE-PORT and does not say so.
-        let astray = heard.is_some_and(|heard| heard.socket == 0 && matches!(self.phase, Phase::Ask(_)));
-        if refused || astray {
+        // An answer to the asker: the server knows no RESPONSE-PORT, whether it says so or not.
+        if heard.is_some_and(|heard| heard.socket == 0 && matches!(self.phase, Phase::Ask(_))) {
             return self.settle(BindingLifetime::Unknown);
         }
         let mapped = response.and_then(|response| response.mapped);

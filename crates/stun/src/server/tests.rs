@@ -483,6 +483,18 @@ fn a_source_gets_no_more_than_its_budget_beyond_what_it_sends() {
 }
 
 #[test]
+fn software_is_no_longer_than_the_rfc_allows() {
+    for (length, fits) in [(763, true), (764, false)] {
+        let config = Config {
+            software: Some("x".repeat(length).into()),
+            ..Config::new("203.0.113.10:3478".parse().unwrap())
+        };
+        let server = Server::new(config, [1; 16], Instant::now());
+        assert_eq!(server.is_ok(), fits);
+    }
+}
+
+#[test]
 fn an_alternate_must_differ_in_both_and_be_of_the_same_family() {
     for alternate in ["203.0.113.10:3479", "203.0.113.11:3478", "[2001:db8::1]:3479"] {
         let config = Config {
