@@ -240,7 +240,7 @@ fn shared(
     let location = Location::new(random()?);
     if config.registrar.durable {
         store.each_binding(net::clock::unix_seconds(), |fields| {
-            storage::restore(&fields, &location);
+            storage::restore(&fields, &directory, &location);
             true
         })?;
     }

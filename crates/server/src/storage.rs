@@ -1,6 +1,7 @@
 //! Between the switch's words and those of the store and of the DNS: plain conversions.
 
 use store::{BindingFields, MediaPath, Record, StreamCounters};
+use switch::directory::AddressOfRecord;
 use switch::location::{Binding, BindingParts, decode_flow};
 use switch::{CallRecord, Change, Traffic};
 
@@ -43,9 +44,15 @@ fn put_binding(binding: &Binding, order: u64) -> store::Change {
     store::Change::PutBinding { binding, order }
 }
 
-/// Puts a stored binding back into the location service.
-pub(crate) fn restore(fields: &BindingFields<'_>, location: &switch::Location) {
-    let Some((flow, behind_nat)) = decode_flow(fields.flow) else {
+/// Puts a stored binding back into the location service. One without an account was written while the account was removed.
+pub(crate) fn restore(
+    fields: &BindingFields<'_>,
+    directory: &switch::Directory,
+    location: &switch::Location,
+) {
+    let aor = fields.aor.rsplit_once('@');
+    let exists = aor.is_some_and(|(user, domain)| directory.exists(&AddressOfRecord::new(user, domain)));
+    let Some((flow, behind_nat)) = decode_flow(fields.flow).filter(|_| exists) else {
         return;
     };
     location.restore(&BindingParts {
@@ -164,7 +171,8 @@ mod tests {
     use std::sync::Arc;
 
     use store::{Store, Writer, WriterOptions};
-    use switch::Location;
+    use switch::directory::Account;
+    use switch::{Directory, Location};
 
     use super::*;
 
@@ -214,14 +222,20 @@ mod tests {
             let change = Change::Bindings(Arc::from(change));
             writer.handle().submit_then(changes(&change), |_| {}).unwrap();
         }
-        let again = Location::new([2; 16]);
         let store = writer.stop().unwrap();
-        store
-            .each_binding(0, |fields| {
-                restore(&fields, &again);
+        let directory = Directory::new(["example.org"], [], [2; 16]);
+        let restored = |directory: &Directory| {
+            let location = Location::new([3; 16]);
+            let each = |fields: BindingFields<'_>| {
+                restore(&fields, directory, &location);
                 true
-            })
-            .unwrap();
-        assert_eq!(again.lookup(parts.aor, 150).len(), 1);
+            };
+            store.each_binding(0, each).unwrap();
+            location.lookup(parts.aor, 150).len()
+        };
+        assert_eq!(restored(&directory), 0, "without its account it is nobody's");
+        let alice = AddressOfRecord::new("alice", "example.org");
+        directory.put(alice.clone(), Account::with_password(&alice, "secret"));
+        assert_eq!(restored(&directory), 1);
     }
 }
