@@ -34,7 +34,8 @@ fn what_has_to_hold_holds_in_every_world() {
     );
     assert!(
         failed.is_empty(),
-        "{} of {count} worlds failed; TRAPEZ_WORLD={} shows the first",
+        "{} of {count} worlds failed. What happens in the first:\n    TRAPEZ_WORLD={} cargo test -p testkit --test worlds -- \
+         --nocapture one_world\nAll of them again:\n    TRAPEZ_SEED={seed} TRAPEZ_WORLDS={count} cargo test -p testkit",
         failed.len(),
         failed[0]
     );
