@@ -406,7 +406,10 @@ impl Asked {
             .response_address
             .map(|address| address.port())
             .or(self.response_port);
-        SocketAddr::new(from.ip(), port.unwrap_or(from.port()))
+        // Not a new address: the scope of a link-local one would be lost.
+        let mut to = from;
+        to.set_port(port.unwrap_or(from.port()));
+        to
     }
 }
 

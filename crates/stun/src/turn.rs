@@ -73,7 +73,7 @@ pub struct Config {
     pub max_lifetime: Duration,
     /// How long a nonce serves. An hour (RFC 8656 section 5).
     pub nonce_lifetime: Duration,
-    /// Allocations at once. 10,000.
+    /// Allocations and reserved ports at once. 10,000.
     pub max_allocations: usize,
     /// Allocations and reserved ports of one user. 10: two devices with a few network interfaces each.
     pub max_per_user: usize,

@@ -351,6 +351,20 @@ fn a_client_seen_as_ipv4_within_ipv6_is_the_same_host() {
 }
 
 #[test]
+fn the_answer_to_a_link_local_client_keeps_its_scope() {
+    let config = Config::new("[fe80::1]:3478".parse().unwrap());
+    let mut server = Server::new(config, [1; 16], Instant::now()).unwrap();
+    let now = server_start(&server);
+    let from = "[fe80::2%3]:40000".parse().unwrap();
+    let bytes = request(modern(), |_| {});
+    let mut buffer = [0; ANSWER];
+    let transmit = server
+        .handle_datagram(now, &bytes, from, Socket::PRIMARY, &mut buffer)
+        .unwrap();
+    assert_eq!(transmit.to, from);
+}
+
+#[test]
 fn attributes_of_rfc_5780_are_unknown_in_classic_requests() {
     for kind in [AttributeType::RESPONSE_PORT, AttributeType::PADDING] {
         let bytes = request(classic(), |writer| writer.attribute(kind, &[0x27, 0x0f, 0, 0]));

@@ -64,7 +64,7 @@ impl Turn {
         if self.table.held_by(user) + more > self.config.max_per_user {
             return Err(Refusal::QuotaReached);
         }
-        if self.table.len() >= self.config.max_allocations {
+        if self.table.held() + more > self.config.max_allocations {
             return Err(Refusal::InsufficientCapacity);
         }
         let lifetime = self.lifetime(request)?;

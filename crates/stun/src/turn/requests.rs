@@ -67,8 +67,10 @@ impl Turn {
                 .filter(|attribute| attribute.kind == AttributeType::XOR_PEER_ADDRESS)
                 .map(|attribute| read_xor_address(attribute.value, &request.transaction_id()).map(canonical))
         };
-        if peers().next().is_none() {
-            return Err(Refusal::BadRequest);
+        match peers().count() {
+            0 => return Err(Refusal::BadRequest),
+            count if count > self.config.max_permissions => return Err(Refusal::InsufficientCapacity),
+            _ => {}
         }
         // All or nothing.
         for peer in peers() {

@@ -61,6 +61,11 @@ impl Table {
         self.allocations.len()
     }
 
+    /// Allocations and reservations.
+    pub(super) fn held(&self) -> usize {
+        self.allocations.len() + self.reservations.len()
+    }
+
     /// Allocations and reservations of a user.
     pub(super) fn held_by(&self, user: &str) -> usize {
         self.users.get(user).copied().unwrap_or(0)

@@ -439,6 +439,17 @@ fn reserved_ports_count_until_they_are_claimed_or_end() {
 }
 
 #[test]
+fn reserved_ports_count_among_all_too() {
+    let mut world = World::with(|config| config.max_allocations = 3);
+    pair(&mut world, alice(), "alice");
+    let answer = world.allocate_with(bob(), "bob", |writer| {
+        writer.attribute(AttributeType::EVEN_PORT, &[0x80]);
+    });
+    assert_eq!(answer.code(), 508);
+    assert_eq!(world.allocate(bob(), "bob").code(), 0);
+}
+
+#[test]
 fn no_port_left_is_508() {
     let mut world = World::new();
     world.ports.room = 0;

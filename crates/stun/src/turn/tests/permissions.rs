@@ -98,6 +98,11 @@ fn permissions_are_limited_and_ended_ones_do_not_count() {
     let peers = ["198.51.100.1:1", "198.51.100.2:1", "198.51.100.3:1"];
     assert_eq!(world.permit(alice(), "alice", &peers[..2]).code(), 0);
     assert_eq!(world.permit(alice(), "alice", &peers[2..]).code(), 508);
+    assert_eq!(
+        world.permit(alice(), "alice", &[peers[0]; 3]).code(),
+        508,
+        "nobody needs to name one three times"
+    );
     assert_eq!(world.bind(alice(), "alice", 0x4000, peers[2]).code(), 508);
     assert_eq!(world.permit(alice(), "alice", &peers[..2]).code(), 0, "refreshed");
     world.pass(300);
