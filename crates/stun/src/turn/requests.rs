@@ -38,7 +38,7 @@ impl Turn {
             return Err(Refusal::PeerFamilyMismatch);
         }
         if !ends {
-            allocation.expires = now + lifetime;
+            self.table.set_end(key, now + lifetime);
             return Ok(Success::Refreshed(lifetime));
         }
         match family {

@@ -14,7 +14,7 @@ use sha1::Sha1;
 pub struct TimeLimited<'a> {
     /// When it ends, in seconds since 1970.
     pub expiry: u64,
-    /// Whom the web service means: what quotas are counted by. Empty if it does not say.
+    /// Whom the web service means: what quotas are counted by. The whole user name if it does not say.
     pub name: &'a str,
     username: &'a str,
 }
@@ -23,7 +23,7 @@ impl<'a> TimeLimited<'a> {
     /// Reads a user name; `None` if it is not of this kind.
     #[must_use]
     pub fn parse(username: &'a str) -> Option<Self> {
-        let (expiry, name) = username.split_once(':').unwrap_or((username, ""));
+        let (expiry, name) = username.split_once(':').unwrap_or((username, username));
         if expiry.is_empty() || !expiry.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_name_may_be_missing_and_may_hold_colons() {
-        assert_eq!(TimeLimited::parse("17").unwrap().name, "");
+        assert_eq!(TimeLimited::parse("17").unwrap().name, "17");
         assert_eq!(TimeLimited::parse("17:a:b").unwrap().name, "a:b");
     }
 

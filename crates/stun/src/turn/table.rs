@@ -124,6 +124,19 @@ impl Table {
         }
     }
 
+    /// Moves an allocation's end. Its entry is moved only if it would come too late.
+    pub(super) fn set_end(&mut self, key: Key, expires: Instant) {
+        let Some(allocation) = self.allocations.get_mut(key) else {
+            return;
+        };
+        allocation.expires = expires;
+        if expires < allocation.queued {
+            self.ends.remove(&(allocation.queued, End::Allocation(key)));
+            allocation.queued = expires;
+            self.ends.insert((expires, End::Allocation(key)));
+        }
+    }
+
     /// The relayed address relays no longer.
     pub(super) fn release(&mut self, relay: RelaySocket, ports: &mut dyn RelayPorts) {
         if let Some(entry) = self.by_slot.get_mut(relay.slot.0 as usize) {

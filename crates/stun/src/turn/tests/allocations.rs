@@ -67,6 +67,23 @@ fn an_allocation_ends_with_its_lifetime_and_gives_its_port_back() {
 }
 
 #[test]
+fn an_allocation_that_is_refreshed_to_end_earlier_does() {
+    let mut world = World::new();
+    world.allocate_with(alice(), "alice", |writer| {
+        writer.number(AttributeType::LIFETIME, 3600);
+    });
+    assert_eq!(world.refresh(alice(), "alice", 600).lifetime(), 600);
+    assert_eq!(
+        world.turn.poll_timeout(),
+        Some(world.now + Duration::from_secs(600))
+    );
+    world.pass(600);
+    world.turn.handle_timeout(world.now, &mut world.ports);
+    assert_eq!((world.turn.allocations(), world.ports.used.len()), (0, 0));
+    assert_eq!(world.turn.poll_timeout(), None);
+}
+
+#[test]
 fn refresh_with_lifetime_zero_ends_the_allocation_at_once() {
     let mut world = World::new();
     world.allocate(alice(), "alice");

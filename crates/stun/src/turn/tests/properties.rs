@@ -21,7 +21,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
     let step = prop_oneof![
         3 => (prop::option::of(prop_oneof![Just(0u8), Just(0x80)]), 0..4u8)
             .prop_map(|(even, families)| Step::Allocate { even, families }),
-        1 => prop_oneof![Just(0), Just(600), Just(5000)].prop_map(|lifetime| Step::Refresh { lifetime }),
+        2 => prop_oneof![Just(0), Just(600), Just(5000)].prop_map(|lifetime| Step::Refresh { lifetime }),
         2 => (0..4u8).prop_map(|peer| Step::Permit { peer }),
         2 => (0x4000..0x4003u16, 0..4u8).prop_map(|(number, peer)| Step::Bind { number, peer }),
         2 => (0..4u8).prop_map(|peer| Step::Send { peer }),
@@ -86,6 +86,9 @@ proptest! {
                 Step::Timeout => {
                     world.turn.handle_timeout(world.now, &mut world.ports);
                     prop_assert!(world.turn.poll_timeout().is_none_or(|at| at > world.now));
+                    // What is left is alive.
+                    let alive = clients.iter().filter(|client| world.turn.table.of_client(world.now, client).is_some());
+                    prop_assert_eq!(alive.count(), world.turn.allocations());
                 }
             }
             prop_assert!(world.turn.allocations() <= 4);
