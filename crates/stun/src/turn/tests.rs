@@ -11,6 +11,7 @@ use crate::integrity::{Integrity, Key, PasswordAlgorithm, userhash, verify};
 mod allocations;
 mod credentials;
 mod data;
+mod model;
 mod permissions;
 mod properties;
 
