@@ -91,9 +91,9 @@ impl BindingRequest {
 /// What an answer to a binding request says. Attributes that cannot be read count as absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BindingResponse {
-    /// Where the server saw the request come from: XOR-MAPPED-ADDRESS, in classic answers MAPPED-ADDRESS.
-    pub mapped: Option<SocketAddr>,
-    /// MAPPED-ADDRESS. It differs from `mapped` where a router rewrites addresses in payloads.
+    /// XOR-MAPPED-ADDRESS.
+    pub xored: Option<SocketAddr>,
+    /// MAPPED-ADDRESS. It differs from the other one where a router rewrites addresses in payloads.
     pub plain: Option<SocketAddr>,
     /// The server's other address and port: OTHER-ADDRESS or CHANGED-ADDRESS.
     pub other: Option<SocketAddr>,
@@ -124,15 +124,21 @@ impl BindingResponse {
             .value(AttributeType::XOR_MAPPED_ADDRESS)
             .and_then(|value| read_xor_address(value, &message.transaction_id()));
         Some(Self {
-            mapped: xored.or(plain),
+            xored,
             plain,
             other: address(AttributeType::OTHER_ADDRESS).or_else(|| address(AttributeType::CHANGED_ADDRESS)),
             error,
         })
     }
+
+    /// Where the server saw the request come from. Classic answers have the plain form only.
+    #[must_use]
+    pub fn mapped(&self) -> Option<SocketAddr> {
+        self.xored.or(self.plain)
+    }
 }
 
-/// Declares the five methods that all machines share: they have one exchange at a time.
+/// Declares the methods that all machines share: they have one exchange at a time.
 macro_rules! exchange_methods {
     ($machine:ident) => {
         impl $machine {

@@ -168,7 +168,7 @@ impl Behaviour {
                 };
                 self.filtered(now, filtering);
             }
-            Test::ToOtherAddress => match (success.and_then(|(response, _)| response.mapped), self.other) {
+            Test::ToOtherAddress => match (success.and_then(|(response, _)| response.mapped()), self.other) {
                 (Some(mapped), _) if Some(mapped) == self.report.mapped => {
                     self.mapped(now, Mapping::EndpointIndependent);
                 }
@@ -179,7 +179,7 @@ impl Behaviour {
                 _ => self.mapped(now, Mapping::Unknown),
             },
             Test::ToOther => {
-                let mapping = match success.and_then(|(response, _)| response.mapped) {
+                let mapping = match success.and_then(|(response, _)| response.mapped()) {
                     None => Mapping::Unknown,
                     same if same == self.mapped_by_other => Mapping::AddressDependent,
                     Some(_) => Mapping::AddressAndPortDependent,
@@ -187,7 +187,7 @@ impl Behaviour {
                 self.mapped(now, mapping);
             }
             Test::SecondSocket => {
-                let second = success.and_then(|(response, _)| response.mapped);
+                let second = success.and_then(|(response, _)| response.mapped());
                 match (self.report.mapped, second) {
                     (Some(first), Some(second)) => self.hairpin(now, first, second),
                     _ => self.exchange = None,
@@ -208,14 +208,14 @@ impl Behaviour {
         let Some(response) = response else {
             return;
         };
-        self.report.mapped = response.mapped;
-        self.report.rewriting = match (response.plain, response.mapped) {
-            (Some(plain), Some(mapped)) if plain == mapped => Verdict::No,
+        self.report.mapped = response.mapped();
+        self.report.rewriting = match (response.plain, response.xored) {
+            (Some(plain), Some(xored)) if plain == xored => Verdict::No,
             (Some(_), Some(_)) => Verdict::Yes,
             _ => Verdict::Unknown,
         };
         self.other = response.other;
-        match (response.mapped, self.other) {
+        match (self.report.mapped, self.other) {
             (Some(_), Some(_)) => self.ask(now, Test::AnswerFromOther, 0, self.server),
             (Some(_), None) => self.mapped(now, Mapping::Unknown),
             (None, _) => {}

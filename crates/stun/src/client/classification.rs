@@ -120,7 +120,7 @@ impl Classification {
         let direct = self.mapped == Some(self.local);
         match self.test {
             Test::One => {
-                (self.mapped, self.other) = (response.mapped, response.other);
+                (self.mapped, self.other) = (response.mapped(), response.other);
                 if self.mapped.is_none() || self.other.is_none() {
                     return self.settle(NatType::Unknown);
                 }
@@ -130,7 +130,7 @@ impl Classification {
             Test::Two if Some(heard.from) != self.other => self.settle(NatType::Unknown),
             Test::Two if direct => self.settle(NatType::OpenInternet),
             Test::Two => self.settle(NatType::FullCone),
-            Test::OneToOther if response.mapped != self.mapped => self.settle(NatType::Symmetric),
+            Test::OneToOther if response.mapped() != self.mapped => self.settle(NatType::Symmetric),
             Test::OneToOther => self.begin(now, Test::Three, self.server),
             Test::Three if heard.from.port() == self.server.port() => self.settle(NatType::Unknown),
             Test::Three => self.settle(NatType::Restricted),

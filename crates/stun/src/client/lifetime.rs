@@ -123,7 +123,7 @@ impl Lifetime {
         if heard.is_some_and(|heard| heard.socket == 0 && matches!(self.phase, Phase::Ask(_))) {
             return self.settle(BindingLifetime::Unknown);
         }
-        let mapped = response.and_then(|response| response.mapped);
+        let mapped = response.and_then(|response| response.mapped());
         match self.phase {
             Phase::Asker => {
                 self.asker = mapped;

@@ -368,7 +368,7 @@ fn classic_answers_and_answers_of_today_are_read() {
         assert_eq!(
             BindingResponse::read(&message),
             Some(BindingResponse {
-                mapped: Some(from),
+                xored: (!id.is_classic()).then_some(from),
                 plain: Some(from),
                 other: Some("203.0.113.11:3479".parse().unwrap()),
                 error: None,

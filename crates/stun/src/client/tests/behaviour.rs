@@ -74,6 +74,29 @@ fn a_router_that_rewrites_payloads_is_noticed_and_does_not_deceive() {
 }
 
 #[test]
+fn one_form_of_the_address_alone_does_not_tell_of_rewriting() {
+    let now = Instant::now();
+    for kind in [AttributeType::MAPPED_ADDRESS, AttributeType::XOR_MAPPED_ADDRESS] {
+        let timing = Timing::default();
+        let mut machine = Behaviour::new(now, server_address(), host(0), [1; 16], timing);
+        let (mut buffer, mut answer) = ([0; REQUEST], [0; 100]);
+        let transmit = machine.poll_transmit(now, &mut buffer).unwrap();
+        let request = Message::parse(&buffer[..transmit.length]).unwrap();
+        let mut writer = Writer::answer(&mut answer, Class::Success, &request);
+        let mapped = "198.51.100.1:20000".parse().unwrap();
+        if kind == AttributeType::MAPPED_ADDRESS {
+            writer.address(kind, mapped);
+        } else {
+            writer.xor_address(kind, mapped);
+        }
+        let length = writer.finish().unwrap();
+        machine.handle_datagram(now, 0, server_address(), &answer[..length]);
+        assert_eq!(machine.report().mapped, Some(mapped));
+        assert_eq!(machine.report().rewriting, Verdict::Unknown);
+    }
+}
+
+#[test]
 fn without_a_nat_there_is_only_a_filter_to_be_found() {
     for (filter, filtering) in [
         (None, Filtering::EndpointIndependent),
