@@ -61,6 +61,9 @@ pub fn run(config: Config, options: RunOptions) -> Result<(), RunError> {
     if let Err(error) = net::process::raise_open_files() {
         warn!(%error, "the limit of open files stays low");
     }
+    if let Err(error) = net::process::decline_huge_pages() {
+        warn!(%error, "memory may come in huge pages, and pauses with them");
+    }
     let local = spelled_out(&sockets.bound);
     let shared = shared(&config, signalling as u8, &mut store, &dir, &local)?;
     // Read by the commands beside the writer, which has a connection of its own.
