@@ -142,6 +142,8 @@ impl Exchange {
             _ => Some(BindingResponse::read(&message)?),
         };
         let expected = socket == self.answered_at || self.paths.iter().any(|path| path.socket == socket);
+        // It is compared with addresses in attributes; sockets for both families see IPv4 within IPv6.
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         expected.then_some(Heard {
             socket,
             from,

@@ -265,6 +265,11 @@ impl World {
         if let Some(inside) = self.router.inward(self.now, from, to) {
             let socket = usize::from(inside.port() - 6000);
             let bytes = self.router.rewritten(bytes, inside, to);
+            // As a socket for both families sees it.
+            let from = match from.ip() {
+                IpAddr::V4(v4) => SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), from.port()),
+                IpAddr::V6(_) => from,
+            };
             machine.handle_datagram(self.now, socket, from, &bytes);
         }
     }
