@@ -11,8 +11,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub struct PeerPolicy {
     /// Allowed whatever follows. Empty by default.
     pub allow: Vec<IpNet>,
-    /// The server's own addresses. Only their relayed ports may be reached: two clients of one server find each other there,
-    /// and no other service of the host is opened.
+    /// The server's own addresses: every one of the host's, and those by which it is seen from outside. Only their relayed ports
+    /// may be reached: two clients of one server find each other there, and no other service of the host is opened, this
+    /// server itself included (a relay within a relay could be led in a circle). Empty by default: the caller knows them.
     pub own: Vec<IpAddr>,
     /// The ports of relayed addresses. 49152 to 65535 by default (RFC 8656 section 7.2).
     pub relay_ports: RangeInclusive<u16>,
