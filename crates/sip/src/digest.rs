@@ -68,6 +68,7 @@ impl Algorithm {
         }
     }
 
+    /// Of the parts with colons between them.
     fn hash(self, parts: &[&[u8]]) -> HexHash {
         match self {
             Self::Md5 => hash_with::<Md5>(self, parts),
@@ -85,13 +86,7 @@ impl Ha1 {
     /// From the password, which is not kept.
     #[must_use]
     pub fn new(algorithm: Algorithm, username: &str, realm: &str, password: &str) -> Self {
-        Self(algorithm.hash(&[
-            username.as_bytes(),
-            b":",
-            realm.as_bytes(),
-            b":",
-            password.as_bytes(),
-        ]))
+        Self(algorithm.hash(&[username.as_bytes(), realm.as_bytes(), password.as_bytes()]))
     }
 
     /// From the hexadecimal text that [`as_str`](Self::as_str) gave.
@@ -111,6 +106,18 @@ impl Ha1 {
         hex[..expected].copy_from_slice(text.as_bytes());
         hex.make_ascii_lowercase();
         Ok(Self(HexHash { algorithm, hex }))
+    }
+
+    /// From the hash itself, as many bytes as the algorithm gives.
+    pub fn from_bytes(algorithm: Algorithm, hash: &[u8]) -> Result<Self, Ha1Error> {
+        if 2 * hash.len() != algorithm.hex_len() {
+            return Err(Ha1Error::Length {
+                algorithm: algorithm.as_str(),
+                expected: algorithm.hex_len(),
+                found: 2 * hash.len(),
+            });
+        }
+        Ok(Self(HexHash::new(algorithm, hash)))
     }
 
     /// The algorithm it was made with.
@@ -224,24 +231,25 @@ impl<'a> DigestCredentials<'a> {
     }
 
     fn from_params(params: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, CredentialsError> {
-        let mut found = [None; PARAMS.len()];
+        let (mut username, mut realm, mut nonce, mut uri, mut response) = (None, None, None, None, None);
+        let (mut algorithm, mut qop, mut cnonce, mut nc, mut opaque) = (None, None, None, None, None);
         for (name, value) in params {
-            if let Some(at) = PARAMS.iter().position(|known| known.eq_ignore_ascii_case(name)) {
-                found[at] = found[at].or(Some(unquote(value)));
-            }
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let place = match name.len() {
+                2 if is("nc") => &mut nc,
+                3 if is("uri") => &mut uri,
+                3 if is("qop") => &mut qop,
+                5 if is("realm") => &mut realm,
+                5 if is("nonce") => &mut nonce,
+                6 if is("cnonce") => &mut cnonce,
+                6 if is("opaque") => &mut opaque,
+                8 if is("username") => &mut username,
+                8 if is("response") => &mut response,
+                9 if is("algorithm") => &mut algorithm,
+                _ => continue,
+            };
+            place.get_or_insert(unquote(value));
         }
-        let [
-            username,
-            realm,
-            nonce,
-            uri,
-            response,
-            algorithm,
-            qop,
-            cnonce,
-            nc,
-            opaque,
-        ] = found;
         let need = |value: Option<&'a str>, name| value.ok_or(CredentialsError::Missing(name));
         let algorithm = match algorithm {
             None => Algorithm::Md5,
@@ -284,10 +292,9 @@ impl<'a> DigestCredentials<'a> {
         }
         let expected = self.expected_response(ha1, method, body);
         let mut found = [0; MAX_HEX];
-        let found = &mut found[..self.response.len()];
-        found.copy_from_slice(self.response.as_bytes());
+        found[..self.response.len()].copy_from_slice(self.response.as_bytes());
         found.make_ascii_lowercase();
-        expected.as_bytes().ct_eq(found).into()
+        words(&expected.hex).ct_eq(&words(&found)).into()
     }
 
     fn expected_response(&self, ha1: &Ha1, method: &str, body: &[u8]) -> HexHash {
@@ -336,17 +343,17 @@ fn response(
     let ha2 = match protection {
         Some((Qop::AuthInt, ..)) => {
             let body = algorithm.hash(&[body]);
-            algorithm.hash(&[method, b":", uri, b":", body.as_bytes()])
+            algorithm.hash(&[method, uri, body.as_bytes()])
         }
-        _ => algorithm.hash(&[method, b":", uri]),
+        _ => algorithm.hash(&[method, uri]),
     };
     let (ha1, ha2, nonce) = (ha1.0.as_bytes(), ha2.as_bytes(), nonce.as_bytes());
     match protection {
         Some((qop, cnonce, nc)) => {
             let (qop, cnonce, nc) = (qop.as_str().as_bytes(), cnonce.as_bytes(), nc.as_bytes());
-            algorithm.hash(&[ha1, b":", nonce, b":", nc, b":", cnonce, b":", qop, b":", ha2])
+            algorithm.hash(&[ha1, nonce, nc, cnonce, qop, ha2])
         }
-        None => algorithm.hash(&[ha1, b":", nonce, b":", ha2]),
+        None => algorithm.hash(&[ha1, nonce, ha2]),
     }
 }
 
@@ -354,10 +361,19 @@ fn response(
 #[derive(Clone)]
 struct HexHash {
     algorithm: Algorithm,
+    /// Zeros after the digits.
     hex: [u8; MAX_HEX],
 }
 
 impl HexHash {
+    fn new(algorithm: Algorithm, hash: &[u8]) -> Self {
+        let mut hex = [0; MAX_HEX];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
+        Self { algorithm, hex }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         &self.hex[..self.algorithm.hex_len()]
     }
@@ -365,31 +381,43 @@ impl HexHash {
 
 fn hash_with<D: Digest>(algorithm: Algorithm, parts: &[&[u8]]) -> HexHash {
     let mut hasher = D::new();
-    for part in parts {
-        hasher.update(part);
+    // In one piece, as far as it fits: a hasher takes almost as long for a colon as for a word.
+    let mut piece = [0; PIECE];
+    let mut used = 0;
+    for (at, part) in parts.iter().enumerate() {
+        if used + 1 + part.len() > PIECE {
+            hasher.update(&piece[..used]);
+            used = 0;
+        }
+        if at > 0 {
+            piece[used] = b':';
+            used += 1;
+        }
+        match piece.get_mut(used..used + part.len()) {
+            Some(room) => {
+                room.copy_from_slice(part);
+                used += part.len();
+            }
+            None => {
+                hasher.update(&piece[..used]);
+                hasher.update(part);
+                used = 0;
+            }
+        }
     }
-    let mut hex = [0; MAX_HEX];
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(hasher.finalize()) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
-    }
-    HexHash { algorithm, hex }
+    hasher.update(&piece[..used]);
+    HexHash::new(algorithm, &hasher.finalize())
+}
+
+/// Words compare in an eighth of the time of bytes.
+fn words(hex: &[u8; MAX_HEX]) -> [u64; MAX_HEX / 8] {
+    std::array::from_fn(|at| u64::from_ne_bytes(hex.as_chunks::<8>().0[at]))
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 const MAX_HEX: usize = 64;
-const PARAMS: [&str; 10] = [
-    "username",
-    "realm",
-    "nonce",
-    "uri",
-    "response",
-    "algorithm",
-    "qop",
-    "cnonce",
-    "nc",
-    "opaque",
-];
+/// Bytes that go to a hasher together: mostly all.
+const PIECE: usize = 256;
 
 #[cfg(test)]
 mod tests {

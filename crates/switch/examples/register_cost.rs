@@ -97,7 +97,7 @@ impl Bench {
         };
         let (for_registrar, now) = (Arc::clone(&directory), Instant::now());
         Bench {
-            registrar: Registrar::new(registrar_config, for_registrar, location, 0, 1, now, [4; 16]),
+            registrar: Registrar::new(registrar_config, for_registrar, location, 0, 1, now),
             authenticator: Authenticator::new(shared, directory, 0),
             phones,
             index: Index::new(),
@@ -120,7 +120,7 @@ impl Bench {
         let flow = &self.phones[at].flow;
         let outcome = self
             .registrar
-            .register(UNIX, m, flow, &mut self.authenticator, &mut self.out);
+            .register(UNIX, m, flow, &mut self.authenticator, "tag", &mut self.out);
         black_box(&self.out);
         outcome.status
     }

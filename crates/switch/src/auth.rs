@@ -10,7 +10,6 @@
 
 mod guesses;
 
-use std::hash::Hasher;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +77,8 @@ pub struct Authenticator {
     mint: NonceMint,
     /// What the credentials of unknown users are checked against.
     nobody: Account,
+    /// What a fingerprint is made of: hashed in one piece it takes a third of the time.
+    kept: Vec<u8>,
 }
 
 /// Who sent a request, or what to answer.
@@ -130,6 +131,7 @@ impl Authenticator {
             directory,
             mint,
             nobody,
+            kept: Vec::new(),
         }
     }
 
@@ -307,38 +309,43 @@ impl Authenticator {
 
     /// Notes that a nonce was used.
     fn note_use(
-        &self,
+        &mut self,
         unix: u64,
         id: NonceId,
         credentials: &DigestCredentials<'_>,
         m: Message<'_>,
         flow: &Flow,
     ) -> NonceUse {
-        let Some(guard) = self.shared.guards.get(usize::from(id.worker)) else {
-            return NonceUse::Forgotten;
-        };
         // Without qop there is no count: such a nonce is good for one request.
         let count = credentials.protection.map_or(1, |protection| protection.count);
         let fingerprint = self.fingerprint(credentials, m, flow);
+        let Some(guard) = self.shared.guards.get(usize::from(id.worker)) else {
+            return NonceUse::Forgotten;
+        };
         let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
         guard.check(unix, id, count, fingerprint)
     }
 
     /// What the same request has again when it is sent again, from the same place: REGISTER is answered without a transaction,
     /// so its retransmissions come to here.
-    fn fingerprint(&self, credentials: &DigestCredentials<'_>, m: Message<'_>, flow: &Flow) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.shared.secret);
-        hasher.write(credentials.response.as_bytes());
-        for id in [HeaderId::Via, HeaderId::CallId, HeaderId::CSeq] {
-            hasher.write(m.header(id).map_or(b"", |header| header.value));
-            hasher.write_u8(0);
-        }
+    fn fingerprint(&mut self, credentials: &DigestCredentials<'_>, m: Message<'_>, flow: &Flow) -> u64 {
+        let kept = &mut self.kept;
+        kept.clear();
+        kept.extend_from_slice(&flow.remote.port().to_ne_bytes());
         match flow.remote.ip() {
-            std::net::IpAddr::V4(ip) => hasher.write(&ip.octets()),
-            std::net::IpAddr::V6(ip) => hasher.write(&ip.octets()),
+            std::net::IpAddr::V4(ip) => kept.extend_from_slice(&ip.octets()),
+            std::net::IpAddr::V6(ip) => kept.extend_from_slice(&ip.octets()),
         }
-        hasher.write_u16(flow.remote.port());
-        hasher.finish()
+        kept.extend_from_slice(&m.cseq().map_or(0, |cseq| cseq.number).to_ne_bytes());
+        for text in [
+            credentials.response,
+            m.top_via().map_or("", |via| via.as_str()),
+            m.call_id().unwrap_or(""),
+        ] {
+            kept.extend_from_slice(text.as_bytes());
+            kept.push(0);
+        }
+        SipHasher13::new_with_key(&self.shared.secret).hash(kept)
     }
 
     /// One challenge per algorithm. An account that came without its password may lack some algorithms; all others, and those

@@ -171,7 +171,8 @@ impl Directory {
         let name = without_dot(name);
         self.domains
             .iter()
-            .find(|domain| domain.eq_ignore_ascii_case(name))
+            // Mostly it is written just as it is here, which takes one comparison.
+            .find(|domain| &***domain == name || domain.eq_ignore_ascii_case(name))
             .map(|domain| &**domain)
     }
 
@@ -190,7 +191,11 @@ impl Directory {
 impl AddressOfRecord {
     /// From a user (unescaped, not empty) and a canonical domain.
     pub fn new(user: &str, domain: &str) -> Self {
-        AddressOfRecord([user, "@", domain].concat().into())
+        let mut text = String::with_capacity(user.len() + 1 + domain.len());
+        text.push_str(user);
+        text.push('@');
+        text.push_str(domain);
+        AddressOfRecord(text.into())
     }
 
     /// `user@domain`.
@@ -266,11 +271,7 @@ impl Account {
             Algorithm::Sha256 => self.sha256.as_ref()?,
             Algorithm::Sha512_256 => self.sha512_256.as_ref()?,
         };
-        let mut text = [b'0'; 64];
-        for (digits, byte) in text.chunks_exact_mut(2).zip(raw) {
-            digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-        Ha1::from_hex(algorithm, str::from_utf8(&text[..2 * raw.len()]).ok()?).ok()
+        Ha1::from_bytes(algorithm, raw).ok()
     }
 }
 
@@ -292,8 +293,6 @@ impl fmt::Debug for Account {
             .finish_non_exhaustive()
     }
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Accounts behind their lock, on cache lines of their own.
 #[derive(Default)]

@@ -97,7 +97,7 @@ pub struct Outcome {
 }
 
 impl Registrar {
-    /// The registrar of worker number `worker` of `workers`. `secret` keys the To tags; it is the same in all workers.
+    /// The registrar of worker number `worker` of `workers`.
     pub fn new(
         config: RegistrarConfig,
         directory: Arc<Directory>,
@@ -105,7 +105,6 @@ impl Registrar {
         worker: u8,
         workers: u8,
         now: Instant,
-        secret: [u8; 16],
     ) -> Self {
         let sweep = Sweep {
             part: worker.into(),
@@ -117,24 +116,26 @@ impl Registrar {
             config,
             directory,
             location,
-            writer: Writer::new(secret),
+            writer: Writer::new(),
             sweep,
         }
     }
 
-    /// Carries out a REGISTER that came over `flow` and appends its response to `out`. `unix` is in seconds.
+    /// Carries out a REGISTER that came over `flow` and appends its response to `out`. `unix` is in seconds. `tag` is for the
+    /// response's To: the same for the same request, though nothing is remembered of it (RFC 3261 8.2.7).
     pub fn register(
         &mut self,
         unix: u64,
         m: Message<'_>,
         flow: &Flow,
         authenticator: &mut Authenticator,
+        tag: &str,
         out: &mut Vec<u8>,
     ) -> Outcome {
         match self.process(unix, m, flow, authenticator) {
             Ok(Registered::Silently) => Outcome::default(),
             Ok(Registered::Done { bindings, changes }) => {
-                self.writer.ok(unix, m, flow, &bindings, out);
+                self.writer.ok(unix, m, flow, tag, &bindings, out);
                 let changes = if self.config.durable {
                     changes
                 } else {
@@ -144,7 +145,7 @@ impl Registrar {
             }
             Err(refusal) => {
                 let status = refusal.status();
-                self.writer.refusal(m, flow, refusal, out);
+                self.writer.refusal(m, flow, tag, refusal, out);
                 Outcome {
                     status,
                     changes: SmallVec::new(),

@@ -108,7 +108,9 @@ impl Switch {
             };
         }
         match m.method() {
-            Method::Register if self.is_for_us(m, route) => self.register(now, flow, m),
+            Method::Register if self.is_for_us(m, route) => {
+                self.register(now, flow, m, new.tag().as_str());
+            }
             Method::Options if self.is_for_us(m, route) && has_no_user(m) => {
                 self.answer_options(flow, m, &new);
             }

@@ -162,7 +162,6 @@ impl Switch {
             worker,
             shared.workers,
             clock.instant,
-            shared.secret,
         );
         Switch {
             worker,
@@ -337,14 +336,14 @@ impl Switch {
         );
     }
 
-    /// A REGISTER for this service.
-    pub(crate) fn register(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
+    /// A REGISTER for this service; `tag` is for its answer.
+    pub(crate) fn register(&mut self, now: Instant, flow: &Flow, m: Message<'_>, tag: &str) {
         let unix = self.clock.unix(now);
         let mut response = std::mem::take(&mut self.scratch.bytes);
         response.clear();
         let outcome = self
             .registrar
-            .register(unix, m, flow, &mut self.auth, &mut response);
+            .register(unix, m, flow, &mut self.auth, tag, &mut response);
         let nothing_done = outcome.status == 200 && outcome.changes.is_empty();
         let too_early = nothing_done && self.shared.registrar.durable && self.is_being_removed(m);
         if outcome.status == 0 || too_early {

@@ -1,6 +1,8 @@
 //! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
 
-use crate::text::{self, find_unquoted, is_lws, is_token, quoted_end, trim, trim_end, trim_start, unquote};
+use crate::text::{
+    self, find_unquoted, is_lws, is_token, quoted_end, skip_lws, trim, trim_end, trim_start, unquote,
+};
 
 /// Comma-separated `name=value` parameters. Names compare without regard to case.
 #[derive(Clone, Copy, Debug)]
@@ -30,33 +32,32 @@ impl<'a> AuthParams<'a> {
 
 /// Takes the next `name=value` off `rest`; what is none is passed over.
 fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
+    let list = *rest;
+    let bytes = list.as_bytes();
+    let mut start = 0;
     loop {
-        let list = trim_start(rest);
-        if list.is_empty() {
-            return None;
-        }
-        let bytes = list.as_bytes();
-        let name_end = text::find(bytes, [b'=', b',', b'"']).unwrap_or(bytes.len());
-        let value_start = if bytes.get(name_end) == Some(&b'=') {
-            name_end + 1
-        } else {
-            name_end
-        };
-        let value = trim_start(&list[value_start..]);
+        start = skip_lws(bytes, start);
+        let name_end =
+            start + text::find(bytes.get(start..)?, [b'=', b',', b'"']).unwrap_or(bytes.len() - start);
+        let is_param = bytes.get(name_end) == Some(&b'=');
+        let value_start = skip_lws(bytes, name_end + usize::from(is_param));
         // Where the value is one quoted string, the comma comes next.
-        let quoted = if value.starts_with('"') {
-            quoted_end(value.as_bytes(), 0)
-        } else {
-            None
+        let quoted = match bytes.get(value_start) {
+            Some(b'"') => quoted_end(bytes, value_start),
+            _ => None,
         };
         let end = match quoted {
-            Some(end) if matches!(value.as_bytes().get(end), None | Some(b',')) => end,
-            _ => find_unquoted(value.as_bytes(), b',').unwrap_or(value.len()),
+            Some(end) if matches!(bytes.get(end), None | Some(b',')) => end,
+            _ => find_unquoted(&bytes[value_start..], b',').map_or(bytes.len(), |comma| value_start + comma),
         };
-        *rest = value.get(end + 1..).unwrap_or("");
-        if value_start > name_end {
-            return Some((trim_end(&list[..name_end]), trim_end(&value[..end])));
+        if is_param {
+            *rest = list.get(end + 1..).unwrap_or("");
+            return Some((
+                trim_end(&list[start..name_end]),
+                trim_end(&list[value_start..end]),
+            ));
         }
+        start = end + 1;
     }
 }
 

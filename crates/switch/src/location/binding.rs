@@ -63,16 +63,28 @@ impl Binding {
 
     /// The same contact registered again: the block is shared when the new registration says the same as the old one.
     pub(crate) fn refreshed(&self, parts: &BindingParts<'_>) -> Binding {
-        let packed = pack(parts);
-        let same = packed[..] == self.packed[..];
-        Binding::with_packed(
-            if same {
-                Arc::clone(&self.packed)
-            } else {
-                Arc::from(&packed[..])
-            },
-            parts,
-        )
+        let packed = if self.is_packed_of(parts) {
+            Arc::clone(&self.packed)
+        } else {
+            Arc::from(&pack(parts)[..])
+        };
+        Binding::with_packed(packed, parts)
+    }
+
+    /// Whether [`pack`] would give the block that is here already.
+    fn is_packed_of(&self, parts: &BindingParts<'_>) -> bool {
+        let texts = texts(parts);
+        let (head, length) = pack_head(parts, &texts);
+        let Some(mut rest) = self.packed.strip_prefix(&head[..length]) else {
+            return false;
+        };
+        texts.iter().all(|text| match rest.strip_prefix(text.as_bytes()) {
+            Some(after) => {
+                rest = after;
+                true
+            }
+            None => false,
+        })
     }
 
     fn with_packed(packed: Arc<[u8]>, parts: &BindingParts<'_>) -> Binding {
@@ -262,7 +274,33 @@ impl fmt::Debug for Binding {
 
 /// Lengths, numbers, flow and texts in one block; put together on the stack.
 fn pack(parts: &BindingParts<'_>) -> SmallVec<[u8; 512]> {
-    let texts = [
+    let texts = texts(parts);
+    let (head, length) = pack_head(parts, &texts);
+    let mut packed = SmallVec::new();
+    packed.extend_from_slice(&head[..length]);
+    for text in texts {
+        packed.extend_from_slice(text.as_bytes());
+    }
+    packed
+}
+
+/// What stands before the texts, and its length.
+fn pack_head(parts: &BindingParts<'_>, texts: &[&str; TEXTS]) -> ([u8; HEAD + MAX_FLOW], usize) {
+    let mut head = [0; HEAD + MAX_FLOW];
+    let (numbers, flow) = head.split_at_mut(HEAD);
+    let lengths = texts.map(|text| text.len() as u16);
+    let values = lengths.into_iter().chain([parts.q, parts.reg_id]);
+    for (place, value) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+        *place = value.to_le_bytes();
+    }
+    let flow_length = encode_flow(&parts.flow, parts.behind_nat, flow);
+    head[HEAD - 1] = flow_length as u8;
+    (head, HEAD + flow_length)
+}
+
+/// The texts in their order, none longer than its length can say.
+fn texts<'a>(parts: &BindingParts<'a>) -> [&'a str; TEXTS] {
+    [
         parts.aor,
         parts.contact,
         parts.call_id,
@@ -270,21 +308,7 @@ fn pack(parts: &BindingParts<'_>) -> SmallVec<[u8; 512]> {
         parts.instance,
         parts.user_agent,
     ]
-    .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))]);
-    let mut flow = [0u8; MAX_FLOW];
-    let flow_length = encode_flow(&parts.flow, parts.behind_nat, &mut flow);
-    let mut packed = SmallVec::new();
-    for text in texts {
-        packed.extend_from_slice(&(text.len() as u16).to_le_bytes());
-    }
-    packed.extend_from_slice(&parts.q.to_le_bytes());
-    packed.extend_from_slice(&parts.reg_id.to_le_bytes());
-    packed.push(flow_length as u8);
-    packed.extend_from_slice(&flow[..flow_length]);
-    for text in texts {
-        packed.extend_from_slice(text.as_bytes());
-    }
-    packed
+    .map(|text| &text[..text.floor_char_boundary(usize::from(u16::MAX))])
 }
 
 /// Texts of a binding.
@@ -347,7 +371,7 @@ fn seconds(unix: u64) -> u32 {
     u32::try_from(unix).unwrap_or(u32::MAX)
 }
 
-fn encode_flow(flow: &Flow, behind_nat: bool, out: &mut [u8; MAX_FLOW]) -> usize {
+fn encode_flow(flow: &Flow, behind_nat: bool, out: &mut [u8]) -> usize {
     let Flow {
         transport,
         local,

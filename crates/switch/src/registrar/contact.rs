@@ -172,7 +172,7 @@ fn is_behind_nat(m: Message<'_>, flow: &Flow, contacts: &Wish<'_>) -> bool {
     let Wish::Each(contacts) = contacts else {
         return false;
     };
-    if m.values(HeaderId::Via).nth(1).is_some() || flow.transport == Transport::Local {
+    if m.lower_vias().next().is_some() || flow.transport == Transport::Local {
         return false;
     }
     let source = flow.remote.ip().to_canonical();

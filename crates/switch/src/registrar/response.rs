@@ -1,25 +1,21 @@
 //! The responses of the registrar.
 
-use std::hash::Hasher;
 use std::io::Write;
 
 use sip::{Flow, HeaderId, Message, Response};
-use siphasher::sip::SipHasher13;
 
 use super::{PATH, Refusal};
 use crate::location::Binding;
 
 /// Writes responses, with buffers that are used again.
 pub(super) struct Writer {
-    secret: [u8; 16],
     lines: Vec<u8>,
     date: Date,
 }
 
 impl Writer {
-    pub(super) fn new(secret: [u8; 16]) -> Self {
+    pub(super) fn new() -> Self {
         Writer {
-            secret,
             lines: Vec::new(),
             date: Date {
                 unix: u64::MAX,
@@ -34,6 +30,7 @@ impl Writer {
         unix: u64,
         m: Message<'_>,
         flow: &Flow,
+        tag: &str,
         bindings: &[Binding],
         out: &mut Vec<u8>,
     ) {
@@ -51,10 +48,17 @@ impl Writer {
         self.lines.extend_from_slice(b"Date: ");
         self.lines.extend_from_slice(self.date.at(unix));
         self.lines.extend_from_slice(b"\r\n");
-        self.write(m, flow, 200, None, out);
+        self.write(m, flow, tag, 200, None, out);
     }
 
-    pub(super) fn refusal(&mut self, m: Message<'_>, flow: &Flow, refusal: Refusal<'_>, out: &mut Vec<u8>) {
+    pub(super) fn refusal(
+        &mut self,
+        m: Message<'_>,
+        flow: &Flow,
+        tag: &str,
+        refusal: Refusal<'_>,
+        out: &mut Vec<u8>,
+    ) {
         self.lines.clear();
         let status = refusal.status();
         let mut reason = None;
@@ -75,12 +79,18 @@ impl Writer {
                 let _ = write!(self.lines, "Min-Expires: {least}\r\n");
             }
         }
-        self.write(m, flow, status, reason, out);
+        self.write(m, flow, tag, status, reason, out);
     }
 
-    fn write(&self, m: Message<'_>, flow: &Flow, status: u16, reason: Option<&str>, out: &mut Vec<u8>) {
-        let tag = self.tag(m);
-        let tag = str::from_utf8(&tag).expect("hexadecimal digits are ASCII");
+    fn write(
+        &self,
+        m: Message<'_>,
+        flow: &Flow,
+        tag: &str,
+        status: u16,
+        reason: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
         let mut response = Response::new(m, status)
             .to_tag(tag)
             .source(flow.remote)
@@ -89,17 +99,6 @@ impl Writer {
             response = response.reason(reason);
         }
         response.write(out);
-    }
-
-    /// The same request gets the same tag, though nothing is remembered of it (RFC 3261 8.2.7).
-    fn tag(&self, m: Message<'_>) -> [u8; 16] {
-        let mut hasher = SipHasher13::new_with_key(&self.secret);
-        for id in [HeaderId::CallId, HeaderId::From, HeaderId::CSeq] {
-            hasher.write(m.header(id).map_or(b"", |header| header.value));
-            hasher.write_u8(0);
-        }
-        let hash = hasher.finish();
-        std::array::from_fn(|digit| b"0123456789abcdef"[(hash >> (60 - 4 * digit)) as usize & 15])
     }
 }
 

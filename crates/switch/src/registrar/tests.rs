@@ -116,15 +116,7 @@ impl Service {
         let start = crate::location::tests::beginning();
         let (for_registrar, for_auth) = (Arc::clone(&directory), Arc::clone(&directory));
         Service {
-            registrar: Registrar::new(
-                config,
-                for_registrar,
-                Arc::clone(&location),
-                0,
-                1,
-                start,
-                *b"sixteen bytes ok",
-            ),
+            registrar: Registrar::new(config, for_registrar, Arc::clone(&location), 0, 1, start),
             authenticator: Authenticator::new(Arc::new(shared), for_auth, 0),
             location,
             directory,
@@ -147,6 +139,7 @@ impl Service {
             request.message(),
             &flow(source),
             &mut self.authenticator,
+            "tag",
             &mut out,
         );
         let text = String::from_utf8(out).expect("text");

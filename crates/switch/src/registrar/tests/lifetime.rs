@@ -90,7 +90,6 @@ fn workers_share_the_parts_to_sweep() {
                 worker,
                 workers,
                 service.start,
-                [0; 16],
             );
             let mut now = service.start;
             for _ in 0..SHARDS.div_ceil(workers.into()) {
