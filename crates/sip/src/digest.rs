@@ -259,14 +259,17 @@ impl<'a> DigestCredentials<'a> {
             None => None,
             Some(token) => {
                 let nc = need(nc, "nc")?;
-                if nc.is_empty() || nc.len() > 8 || !nc.bytes().all(|b| b.is_ascii_hexdigit()) {
+                if nc.is_empty() || nc.len() > 8 {
                     return Err(CredentialsError::NonceCount);
                 }
+                let digit = |byte| char::from(byte).to_digit(16).ok_or(CredentialsError::NonceCount);
                 Some(Protection {
                     qop: Qop::from_token(token).ok_or(CredentialsError::Qop)?,
                     cnonce: need(cnonce, "cnonce")?,
                     nc,
-                    count: u32::from_str_radix(nc, 16).map_err(|_| CredentialsError::NonceCount)?,
+                    count: nc
+                        .bytes()
+                        .try_fold(0, |count, byte| Ok(count << 4 | digit(byte)?))?,
                 })
             }
         };

@@ -10,6 +10,7 @@
 
 mod guesses;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -148,10 +149,11 @@ impl Authenticator {
         if self.is_trusted(flow) {
             return Verdict::Trusted;
         }
-        match self.check(unix, m, flow, claimed.domain(), Side::REGISTRAR, Some(&claimed)) {
-            Ok((account, NonceUse::Retransmission)) if account == claimed => Verdict::Repeated(account),
-            Ok((account, _)) if account == claimed => Verdict::Account(account),
-            Ok(_) => Verdict::Refused {
+        let proven = self.check(unix, m, flow, claimed.domain(), Side::REGISTRAR, Some(&claimed));
+        match proven.map(|(account, nonce_use)| (*account == claimed, nonce_use)) {
+            Ok((true, NonceUse::Retransmission)) => Verdict::Repeated(claimed),
+            Ok((true, _)) => Verdict::Account(claimed),
+            Ok((false, _)) => Verdict::Refused {
                 status: 403,
                 reason: "Registration For Another Account",
             },
@@ -178,9 +180,10 @@ impl Authenticator {
                     reason: "From Names No Account",
                 };
             };
-            return match self.check(unix, m, flow, claimed.domain(), Side::PROXY, Some(&claimed)) {
-                Ok((account, _)) if account == claimed => Verdict::Account(account),
-                Ok(_) => Verdict::Refused {
+            let proven = self.check(unix, m, flow, claimed.domain(), Side::PROXY, Some(&claimed));
+            return match proven.map(|(account, _)| *account == claimed) {
+                Ok(true) => Verdict::Account(claimed),
+                Ok(false) => Verdict::Refused {
                     status: 403,
                     reason: "From Names Another Account",
                 },
@@ -192,7 +195,7 @@ impl Authenticator {
         if anonymous && (!local || m.header(HeaderId::ProxyAuthorization).is_some()) {
             let directory = Arc::clone(&self.directory);
             return match self.check(unix, m, flow, directory.default_domain(), Side::PROXY, None) {
-                Ok((account, _)) => Verdict::Account(account),
+                Ok((account, _)) => Verdict::Account(account.into_owned()),
                 Err(verdict) => verdict,
             };
         }
@@ -219,23 +222,23 @@ impl Authenticator {
 
     /// The account that the request's credentials for `realm` prove, and whether this very request was here before. `claimed` is
     /// the account that the request names elsewhere.
-    fn check(
+    fn check<'c>(
         &mut self,
         unix: u64,
         m: Message<'_>,
         flow: &Flow,
         realm: &str,
         side: Side,
-        claimed: Option<&AddressOfRecord>,
-    ) -> Result<(AddressOfRecord, NonceUse), Verdict> {
+        claimed: Option<&'c AddressOfRecord>,
+    ) -> Result<(Cow<'c, AddressOfRecord>, NonceUse), Verdict> {
         let credentials = match self.credentials(m, realm, side) {
             Some(Ok(credentials)) => credentials,
             Some(Err(refused)) => return Err(refused),
             None => return Err(self.challenge(unix, realm, side, claimed, false)),
         };
         let aor = match claimed {
-            Some(claimed) if claimed.user() == credentials.username => claimed.clone(),
-            _ => AddressOfRecord::new(credentials.username, realm),
+            Some(claimed) if claimed.user() == credentials.username => Cow::Borrowed(claimed),
+            _ => Cow::Owned(AddressOfRecord::new(credentials.username, realm)),
         };
         let source = flow.remote.ip();
         let suspicion = self.shared.guesses.look(unix, source, aor.as_str());

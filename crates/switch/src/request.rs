@@ -43,7 +43,8 @@ impl Switch {
     }
 
     fn request(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
-        let essentials = match m.validate_request() {
+        let checked = m.validate_request();
+        let essentials = match &checked {
             Ok(essentials) => essentials,
             Err(invalid) => {
                 if m.is_answerable() {
@@ -52,7 +53,7 @@ impl Switch {
                 return;
             }
         };
-        let m = m.with(&essentials);
+        let m = m.with(essentials);
         let route = Route::of(m, &self.shared.directory, &self.shared.secret);
         if let Some(token) = route.token.filter(|token| self.is_other(token.worker)) {
             return self.hand_over(token.worker, flow, m);

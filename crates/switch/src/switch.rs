@@ -71,7 +71,8 @@ pub struct Switch {
     /// The worker that the message at hand came to from the network.
     pub(crate) first: u8,
     seed: [u8; 16],
-    index: Index,
+    /// In a box, so that it can be taken out and put back at no cost; never empty in between.
+    index: Option<Box<Index>>,
 }
 
 /// What the timers of the switch are for.
@@ -193,7 +194,7 @@ impl Switch {
             counter: 0,
             first: worker,
             seed,
-            index: Index::new(),
+            index: None,
             shared,
         }
     }
@@ -206,7 +207,7 @@ impl Switch {
     /// A message came over `flow` to the worker `first`, and was handed over to this one.
     pub fn handle_handed_over(&mut self, now: Instant, flow: &Flow, bytes: &[u8], first: u8) {
         self.first = first;
-        let mut index = std::mem::take(&mut self.index);
+        let mut index = self.index.take().unwrap_or_default();
         let parsed = index.parse(bytes);
         let m = Message::new(bytes, &index);
         match parsed {
@@ -214,7 +215,7 @@ impl Switch {
             Err(error) if m.is_answerable() => self.refuse(flow, m, error.status(), None),
             Err(_) => {}
         }
-        self.index = index;
+        self.index = Some(index);
         self.settle(now);
     }
 

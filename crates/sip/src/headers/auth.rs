@@ -1,7 +1,8 @@
 //! Credentials and challenges (RFC 3261, 20.7, 20.27, 20.28, 20.44; RFC 7616).
 
 use crate::text::{
-    self, find_unquoted, is_lws, is_token, quoted_end, skip_lws, trim, trim_end, trim_start, unquote,
+    self, find_unquoted, is_lws, is_token, quoted_end, skip_lws, token_end, trim, trim_end, trim_start,
+    unquote,
 };
 
 /// Comma-separated `name=value` parameters. Names compare without regard to case.
@@ -20,8 +21,8 @@ impl<'a> AuthParams<'a> {
 
     /// Names and values in order; values as they stand.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let mut rest = self.raw;
-        std::iter::from_fn(move || next_param(&mut rest))
+        let (list, mut at) = (self.raw, 0);
+        std::iter::from_fn(move || next_param(list, &mut at))
     }
 
     /// The text as it stands.
@@ -30,15 +31,17 @@ impl<'a> AuthParams<'a> {
     }
 }
 
-/// Takes the next `name=value` off `rest`; what is none is passed over.
-fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
-    let list = *rest;
+/// The next `name=value` from `at` on, which moves behind it; what is none is passed over.
+fn next_param<'a>(list: &'a str, at: &mut usize) -> Option<(&'a str, &'a str)> {
     let bytes = list.as_bytes();
-    let mut start = 0;
     loop {
-        start = skip_lws(bytes, start);
-        let name_end =
-            start + text::find(bytes.get(start..)?, [b'=', b',', b'"']).unwrap_or(bytes.len() - start);
+        let start = skip_lws(bytes, *at);
+        // Mostly the name is followed by its `=` at once.
+        let token = token_end(bytes, start);
+        let name_end = match bytes.get(token)? {
+            b'=' => token,
+            _ => token + text::find(&bytes[token..], [b'=', b',', b'"'])?,
+        };
         let is_param = bytes.get(name_end) == Some(&b'=');
         let value_start = skip_lws(bytes, name_end + usize::from(is_param));
         // Where the value is one quoted string, the comma comes next.
@@ -50,14 +53,13 @@ fn next_param<'a>(rest: &mut &'a str) -> Option<(&'a str, &'a str)> {
             Some(end) if matches!(bytes.get(end), None | Some(b',')) => end,
             _ => find_unquoted(&bytes[value_start..], b',').map_or(bytes.len(), |comma| value_start + comma),
         };
+        *at = end + 1;
         if is_param {
-            *rest = list.get(end + 1..).unwrap_or("");
             return Some((
                 trim_end(&list[start..name_end]),
                 trim_end(&list[value_start..end]),
             ));
         }
-        start = end + 1;
     }
 }
 
