@@ -570,6 +570,21 @@ mod tests {
         assert!(DigestCredentials::new(&Credentials::parse("Basic dTpw").unwrap()).is_none());
     }
 
+    /// Whatever the parts' lengths, around those of the piece that is hashed at once.
+    #[test]
+    fn parts_of_any_length_are_hashed_with_colons_between_them() {
+        let text = "x".repeat(3 * PIECE);
+        for first in [0, 1, PIECE - 2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+            for second in [0, 1, PIECE - 1, PIECE, PIECE + 1] {
+                let (user, realm) = (&text[..first], &text[..second]);
+                let expected = Md5::digest(format!("{user}:{realm}:secret"));
+                let expected = Ha1::from_bytes(Algorithm::Md5, &expected).unwrap();
+                let found = Ha1::new(Algorithm::Md5, user, realm, "secret");
+                assert_eq!(found.as_str(), expected.as_str(), "{first} and {second} bytes");
+            }
+        }
+    }
+
     #[test]
     fn ha1_survives_storage_and_stays_out_of_logs() {
         for algorithm in Algorithm::STRONGEST_FIRST {

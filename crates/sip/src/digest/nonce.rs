@@ -154,13 +154,12 @@ impl NonceId {
     }
 
     fn from_bytes(bytes: &[u8]) -> Self {
-        let number = bytes
-            .iter()
-            .fold(0u128, |number, &byte| number << 8 | u128::from(byte));
+        let minted = bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        let number = bytes.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         Self {
-            minted: (number >> 64) as u32,
+            minted,
             worker: (number >> 56) as u8,
-            serial: number as u64 & SERIAL_MASK,
+            serial: number & SERIAL_MASK,
         }
     }
 }
