@@ -112,18 +112,26 @@ impl HeaderId {
     }
 
     /// As [`HeaderId::of`], of bytes.
-    #[inline]
+    #[inline(always)]
     pub fn of_bytes(name: &[u8]) -> HeaderId {
         if let [letter] = name {
             return LETTERS[letter.to_ascii_lowercase() as usize];
         }
-        let mut slot = hash(name);
+        let slot = hash(name);
+        let id = TABLE[slot];
+        // Nearly all are spelt as in the RFC, and equal bytes are found much faster than equal letters.
+        match id.name().as_bytes() == name {
+            true => id,
+            false => HeaderId::probe(name, slot),
+        }
+    }
+
+    #[cold]
+    fn probe(name: &[u8], mut slot: usize) -> HeaderId {
         loop {
             let id = TABLE[slot];
             match NAMES.get(id as usize) {
                 None => return HeaderId::Other,
-                // Nearly all are spelt as in the RFC, and equal bytes are found much faster than equal letters.
-                Some(candidate) if candidate.as_bytes() == name => return id,
                 Some(candidate) if candidate.as_bytes().eq_ignore_ascii_case(name) => return id,
                 Some(_) => slot = (slot + 1) % SLOTS,
             }

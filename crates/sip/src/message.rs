@@ -599,8 +599,13 @@ impl<'a> Message<'a> {
         let value = self.index.entry(position).value();
         match self.head.and_then(|head| head.get(value)) {
             Some(text) => Ok(text),
-            None => self.header_at(position).text(),
+            None => self.checked_value_at(position),
         }
+    }
+
+    #[cold]
+    fn checked_value_at(&self, position: usize) -> Result<&'a str, HeaderError> {
+        self.header_at(position).text()
     }
 
     #[inline]

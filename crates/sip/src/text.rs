@@ -24,10 +24,36 @@ pub(crate) fn find<const N: usize>(bytes: &[u8], needles: [u8; N]) -> Option<usi
     Some(8 * words.len() + found)
 }
 
+/// The offset of the first byte below `limit`, which is at most 128. Sixteen bytes at a time: the compiler makes vector
+/// instructions of the comparison of a block.
+#[inline]
+pub(crate) fn find_below(bytes: &[u8], limit: u8) -> Option<usize> {
+    let (blocks, tail) = bytes.as_chunks::<16>();
+    for (i, block) in blocks.iter().enumerate() {
+        if block.iter().fold(false, |any, byte| any | (*byte < limit)) {
+            let block = u128::from_le_bytes(*block);
+            let (low, high) = (block as u64, (block >> 64) as u64);
+            let found = match bytes_below(low, limit) {
+                0 => 64 + bytes_below(high, limit).trailing_zeros(),
+                hits => hits.trailing_zeros(),
+            };
+            return Some(16 * i + found as usize / 8);
+        }
+    }
+    let found = tail.iter().position(|byte| *byte < limit)?;
+    Some(16 * blocks.len() + found)
+}
+
 /// The highest bit of each byte that is zero. Above the lowest such byte others may be marked by mistake.
 #[inline]
 fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(EACH_BYTE) & !word & (EACH_BYTE << 7)
+}
+
+/// The highest bit of each byte that is below `limit`. Above the lowest such byte others may be marked by mistake.
+#[inline]
+fn bytes_below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(EACH_BYTE * u64::from(limit)) & !word & (EACH_BYTE << 7)
 }
 
 /// True if a byte is a control character, a space, or one of those that never stand in a URI: `"`, `<`, DEL.
@@ -37,8 +63,7 @@ pub(crate) fn has_no_uri_char(bytes: &[u8]) -> bool {
     words.iter().any(|word| {
         let word = u64::from_le_bytes(*word);
         let is = |byte: u8| zero_bytes(word ^ (EACH_BYTE * u64::from(byte)));
-        let low = word.wrapping_sub(EACH_BYTE * (b' ' as u64 + 1)) & !word & (EACH_BYTE << 7);
-        (low | is(b'"') | is(b'<') | is(0x7f)) != 0
+        (bytes_below(word, b' ' + 1) | is(b'"') | is(b'<') | is(0x7f)) != 0
     }) || tail.iter().any(|b| *b <= b' ' || matches!(b, b'"' | b'<' | 0x7f))
 }
 
@@ -118,10 +143,10 @@ pub(crate) fn run(bytes: &[u8], start: usize, class: u8) -> (usize, u8) {
     (at, seen)
 }
 
-/// A character of a host name.
+/// All classes that a character is of.
 #[inline]
-pub(crate) fn is_host_char(byte: u8) -> bool {
-    CLASS[byte as usize] & HOST != 0
+pub(crate) fn class(byte: u8) -> u8 {
+    CLASS[byte as usize]
 }
 
 /// The end of the quoted string that opens at `start` (its closing quote's offset plus 1), or `None` if it is not closed.
@@ -219,6 +244,10 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u32) {
 /// True if every quoted string is closed. Otherwise what is appended to the text would become a part of the last one.
 #[inline]
 pub(crate) fn has_closed_quotes(bytes: &[u8]) -> bool {
+    // Mostly there is nothing that could be a quote.
+    if find_below(bytes, b'"' + 1).is_none() {
+        return true;
+    }
     let mut i = 0;
     while let Some(found) = find(bytes.get(i..).unwrap_or_default(), [b'"']) {
         match quoted_end(bytes, i + found) {
@@ -291,9 +320,12 @@ pub(crate) const USER: u8 = 2;
 pub(crate) const PARAM: u8 = 4;
 /// A character of URI headers (`hname`, `hvalue` and the separators `&` and `=`).
 pub(crate) const HEADER: u8 = 8;
-const HOST: u8 = 16;
+/// A character of a host name.
+pub(crate) const HOST: u8 = 16;
 /// `%` and `:`, which mean something inside a URI's parts.
 pub(crate) const SPECIAL: u8 = 32;
+/// The dot, which stands between the labels of a host name.
+pub(crate) const DOT: u8 = 64;
 
 static CLASS: [u8; 256] = {
     let mut class = [0u8; 256];
@@ -317,6 +349,7 @@ static CLASS: [u8; 256] = {
     add(&mut class, b"-_.!~*'()%[]/?:+$&=", HEADER);
     add(&mut class, b"-._", HOST);
     add(&mut class, b"%:", SPECIAL);
+    add(&mut class, b".", DOT);
     let mut byte = 128;
     while byte < 256 {
         class[byte] |= USER;
@@ -354,6 +387,19 @@ mod tests {
             }
         }
         assert_eq!(find(b"", [b'x']), None);
+    }
+
+    #[test]
+    fn the_first_byte_below_a_limit_is_found_wherever_it_stands() {
+        for low in [0, b'\t', b'\r'] {
+            for at in 0..40 {
+                let mut text: Vec<u8> = (0..40).map(|i| [0xff, 0x80, b'\r' + 1, b' '][i % 4]).collect();
+                assert_eq!(find_below(&text, b'\r' + 1), None);
+                text[at] = low;
+                text[39] = low;
+                assert_eq!(find_below(&text, b'\r' + 1), Some(at), "{low} at {at}");
+            }
+        }
     }
 
     #[test]

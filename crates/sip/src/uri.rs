@@ -151,6 +151,7 @@ impl<'a> Uri<'a> {
         let (end, seen) = text::run(rest.as_bytes(), 0, text::USER);
         let user_end = match rest.as_bytes().get(end) {
             Some(b'@') => Some(end),
+            None => None,
             _ => text::find(rest.as_bytes(), [b'@']),
         };
         if let Some(at) = user_end {
@@ -223,7 +224,8 @@ impl<'a> Uri<'a> {
 
 impl<'a> Scheme<'a> {
     fn of(name: &'a str) -> Option<Self> {
-        if name.eq_ignore_ascii_case("sip") {
+        // Nearly always so, and equal bytes are found faster than equal letters.
+        if name == "sip" || name.eq_ignore_ascii_case("sip") {
             return Some(Scheme::Sip);
         }
         if name.eq_ignore_ascii_case("sips") {

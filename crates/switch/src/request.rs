@@ -21,8 +21,8 @@ impl Switch {
     pub(crate) fn message(&mut self, now: Instant, flow: &Flow, m: Message<'_>) {
         if m.is_request() {
             self.request(now, flow, m);
-        } else if let Ok(essentials) = m.validate_response() {
-            self.response(now, flow, m.with(&essentials));
+        } else if let Ok(essentials) = &m.validate_response() {
+            self.response(now, flow, m.with(essentials));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Params;
 use crate::method::Method;
-use crate::text::{self, is_lws, trim, trim_start};
+use crate::text::{self, is_lws, trim};
 
 /// A sequence number and method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +20,7 @@ impl<'a> CSeq<'a> {
         let value = trim(value);
         let end = value.bytes().position(is_lws).ok_or("a number and a method")?;
         let number = sequence_number(&value[..end])?;
-        let method = trim_start(&value[end..]);
+        let method = &value[text::skip_lws(value.as_bytes(), end)..];
         if !text::is_token(method) {
             return Err("a method after the number");
         }

@@ -6,7 +6,6 @@
 use super::error::{Found, ParseError};
 use crate::header_id::HeaderId;
 use crate::text;
-use memchr::Memchr;
 use std::ops::Range;
 
 /// What a message may hold.
@@ -120,41 +119,24 @@ impl Index {
             .iter()
             .position(|b| !matches!(b, b'\r' | b'\n'))
             .ok_or(ParseError::Empty)?;
-        let mut line_ends = 0;
-        let mut result = self.parse_head(bytes, start, false, &mut line_ends);
-        // Each CR belongs to a line end, or the lines are to be looked at one by one.
-        let head = bytes.get(start..self.body.into()).unwrap_or_default();
-        if memchr::memchr_iter(b'\r', head).count() != line_ends {
-            self.reset();
-            result = self.parse_head(bytes, start, true, &mut line_ends);
-        }
+        let result = self.parse_head(bytes, start);
         self.cut_body(bytes);
         result
     }
 
-    /// Start line and header fields. Counts the line ends with a CR.
-    fn parse_head(
-        &mut self,
-        bytes: &[u8],
-        start: usize,
-        forbid_cr: bool,
-        line_ends: &mut usize,
-    ) -> Result<(), ParseError> {
-        let mut line_feeds = memchr::memchr_iter(b'\n', &bytes[start..]);
-        let newline = line_feeds
-            .next()
-            .map(|at| start + at)
-            .ok_or(ParseError::StartLine {
+    /// Start line and header fields.
+    fn parse_head(&mut self, bytes: &[u8], start: usize) -> Result<(), ParseError> {
+        let Some(end) = LineEnd::find(bytes, start) else {
+            return Err(ParseError::StartLine {
                 expected: "a line end",
                 found: Found::of_bytes(&bytes[start..]),
-            })?;
-        let has_cr = newline > start && bytes[newline - 1] == b'\r';
-        let (line, mut at) = (start..newline - usize::from(has_cr), newline + 1);
-        (self.start, self.start_end) = (start as u16, line.end as u16);
-        *line_ends += usize::from(at - line.end == 2);
-        let mut result = self.parse_start_line(bytes, line);
+            });
+        };
+        (self.start, self.start_end) = (start as u16, end.at as u16);
+        let mut result = self.parse_start_line(bytes, start..end.at, end.has_bare_cr);
+        let mut at = end.next;
         loop {
-            match self.parse_header(bytes, at, start, &mut line_feeds, forbid_cr, line_ends) {
+            match self.parse_header(bytes, at) {
                 Line::Header { next } => at = next,
                 Line::Empty { next } => {
                     self.headers_end = at as u16;
@@ -185,20 +167,25 @@ impl Index {
         (self.status, self.headers_end, self.body, self.end) = (0, 0, 0, 0);
     }
 
-    fn parse_start_line(&mut self, bytes: &[u8], range: Range<usize>) -> Result<(), ParseError> {
+    fn parse_start_line(
+        &mut self,
+        bytes: &[u8],
+        range: Range<usize>,
+        has_bare_cr: bool,
+    ) -> Result<(), ParseError> {
         let line = &bytes[range.clone()];
         let bad = |expected| ParseError::StartLine {
             expected,
             found: Found::of_bytes(line),
         };
-        let Ok(line_text) = std::str::from_utf8(line) else {
+        if !line.is_ascii() && std::str::from_utf8(line).is_err() {
             return Err(bad("UTF-8 text"));
-        };
-        if text::find(line, [b'\r']).is_some() {
+        }
+        if has_bare_cr {
             return Err(bad(NO_BARE_CR));
         }
         if is_sip_version(line) {
-            return self.parse_status_line(line_text, range.start);
+            return self.parse_status_line(std::str::from_utf8(line).unwrap_or_default(), range.start);
         }
         let method_end = text::token_end(line, 0);
         if method_end == 0 || line.get(method_end) != Some(&b' ') {
@@ -262,36 +249,27 @@ impl Index {
     }
 
     #[inline]
-    fn parse_header(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        start: usize,
-        line_feeds: &mut Memchr<'_>,
-        forbid_cr: bool,
-        line_ends: &mut usize,
-    ) -> Line {
-        match (bytes.get(at), bytes.get(at + 1)) {
-            (Some(b'\n'), _) => return Line::Empty { next: at + 1 },
-            (Some(b'\r'), Some(b'\n')) => {
-                *line_ends += 1;
-                return Line::Empty { next: at + 2 };
-            }
-            _ => {}
+    fn parse_header(&mut self, bytes: &[u8], at: usize) -> Line {
+        let Some(mut line_end) = LineEnd::find(bytes, at) else {
+            return Line::End {
+                error: ParseError::NoEmptyLine,
+            };
+        };
+        if line_end.at == at {
+            return Line::Empty { next: line_end.next };
         }
         // The field ends with the first line end after which no white space follows.
-        let (end, next) = loop {
-            let Some(newline) = line_feeds.next().map(|at| start + at) else {
+        let mut has_bare_cr = line_end.has_bare_cr;
+        while let Some(b' ' | b'\t') = bytes.get(line_end.next) {
+            let Some(folded) = LineEnd::find(bytes, line_end.next) else {
                 return Line::End {
                     error: ParseError::NoEmptyLine,
                 };
             };
-            let has_cr = newline > at && bytes[newline - 1] == b'\r';
-            *line_ends += usize::from(has_cr);
-            if !matches!(bytes.get(newline + 1), Some(b' ' | b'\t')) {
-                break (newline - usize::from(has_cr), newline + 1);
-            }
-        };
+            has_bare_cr |= folded.has_bare_cr;
+            line_end = folded;
+        }
+        let (end, next) = (line_end.at, line_end.next);
         let line = &bytes[at..end];
         let broken = |expected| Line::Broken {
             next,
@@ -306,7 +284,7 @@ impl Index {
                 error: ParseError::HeaderTooLong { found: line.len() },
             };
         }
-        if forbid_cr && memchr::memchr_iter(b'\r', line).any(|i| line.get(i + 1) != Some(&b'\n')) {
+        if has_bare_cr {
             return broken(NO_BARE_CR);
         }
         let Some(colon) = text::find(line, [b':']) else {
@@ -472,6 +450,40 @@ impl Index {
             }
         }
         index
+    }
+}
+
+/// Where a line ends.
+struct LineEnd {
+    /// The end of its content.
+    at: usize,
+    /// Where the next line starts.
+    next: usize,
+    /// A CR stands in the line.
+    has_bare_cr: bool,
+}
+
+impl LineEnd {
+    /// The end of the line that starts at `start`.
+    #[inline]
+    fn find(bytes: &[u8], start: usize) -> Option<LineEnd> {
+        let mut at = start;
+        let mut has_bare_cr = false;
+        loop {
+            at += text::find_below(bytes.get(at..)?, b'\r' + 1)?;
+            match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) => break,
+                (Some(b'\n'), _) => break,
+                (byte, _) => has_bare_cr |= byte == Some(&b'\r'),
+            }
+            at += 1;
+        }
+        let next = at + 1 + usize::from(bytes[at] == b'\r');
+        Some(LineEnd {
+            at,
+            next,
+            has_bare_cr,
+        })
     }
 }
 

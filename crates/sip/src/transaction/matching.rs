@@ -122,9 +122,8 @@ impl Matcher {
         bytes[1..].copy_from_slice(&key.to_ne_bytes());
         let number = self.hasher.hash(&bytes);
         let mut text = [0; 16];
-        for (at, digit) in text.iter_mut().enumerate() {
-            *digit = HEX[(number >> (4 * at)) as usize & 15];
-        }
+        text[..8].copy_from_slice(&hexadecimal(number as u32));
+        text[8..].copy_from_slice(&hexadecimal((number >> 32) as u32));
         Tag(text)
     }
 
@@ -219,4 +218,26 @@ impl Fields {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The digits of a number, the lowest first: all eight at once, each in a byte of its own.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    let gap = u64::from(b'a' - b'9' - 1);
+    (digits + 0x3030_3030_3030_3030 + gap * letters).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_hexadecimal_the_lowest_first() {
+        for number in [0, 0x0123_4567, 0x89ab_cdef, 0x9999_9999, u32::MAX] {
+            let written: String = format!("{number:08x}").chars().rev().collect();
+            assert_eq!(hexadecimal(number), written.as_bytes());
+        }
+    }
+}

@@ -85,17 +85,20 @@ impl fmt::Display for Host<'_> {
 /// Where the name or IPv4 address that starts at `start` ends. Labels are not empty; a dot may stand at the end.
 #[inline]
 pub(crate) fn name_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let (mut at, mut previous) = (start, b'.');
-    while let Some(byte) = bytes.get(at)
-        && text::is_host_char(*byte)
-    {
-        if *byte == b'.' && previous == b'.' {
+    let mut previous = text::DOT;
+    let mut length = 0;
+    for byte in bytes.get(start..)? {
+        let class = text::class(*byte);
+        if class & text::HOST == 0 {
+            break;
+        }
+        if class & previous & text::DOT != 0 {
             return None;
         }
-        previous = *byte;
-        at += 1;
+        previous = class;
+        length += 1;
     }
-    (at > start).then_some(at)
+    (length > 0).then_some(start + length)
 }
 
 /// `host [":" port]` without white space at the start of `text`, and what follows.
