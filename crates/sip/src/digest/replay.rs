@@ -3,7 +3,8 @@
 //! Per nonce in use: the highest count, a window of the last 64 counts, and the fingerprints of the last requests, so that a
 //! retransmission (the very same request again) is told from a replay. Only successful log-ins make an entry. When the table is
 //! full, the entry with the oldest nonce goes, and with it the right of older unknown nonces to be used: they are
-//! [`NonceUse::Forgotten`], which costs the phone one more challenge and never lets a replay through.
+//! [`NonceUse::Forgotten`], which costs the phone one more challenge and never lets a replay through. Age goes by serial number,
+//! not by the second: a busy worker mints a hundred thousand nonces in each.
 
 use std::time::Duration;
 
@@ -55,16 +56,16 @@ impl ReplayGuard {
         {
             return entry.check(count, fingerprint as u32);
         }
-        if bucket.forgotten.is_some_and(|forgotten| id.minted <= forgotten) {
+        if key <= bucket.forgotten {
             return NonceUse::Forgotten;
         }
         let victim = bucket.victim();
         let expired = (unix as u32).saturating_sub(victim.minted) > self.lifetime;
-        let minted = victim.minted;
-        let evicted = victim.key != 0 && !expired;
+        let evicted = victim.key;
         *victim = Entry::new(key, id.minted, count, fingerprint as u32);
-        if evicted {
-            bucket.forgotten = bucket.forgotten.max(Some(minted));
+        // One that has expired is refused as stale before it comes here.
+        if !expired {
+            bucket.forgotten = bucket.forgotten.max(evicted);
         }
         NonceUse::Fresh
     }
@@ -73,19 +74,20 @@ impl ReplayGuard {
 #[derive(Clone, Debug)]
 struct Bucket {
     entries: [Entry; WAYS],
-    /// The youngest nonce that was evicted before it expired: no nonce minted up to then is known to be unused.
-    forgotten: Option<u32>,
+    /// The key of the youngest nonce that was evicted before it expired, 0 for none: no nonce minted up to it is known to be
+    /// unused.
+    forgotten: u64,
 }
 
 impl Bucket {
     const EMPTY: Self = Self {
         entries: [const { Entry::EMPTY }; WAYS],
-        forgotten: None,
+        forgotten: 0,
     };
 
     /// An unused entry, or the oldest: it expires first.
     fn victim(&mut self) -> &mut Entry {
-        let oldest = (0..WAYS).min_by_key(|&at| self.entries[at].minted).unwrap_or(0);
+        let oldest = (0..WAYS).min_by_key(|&at| self.entries[at].key).unwrap_or(0);
         &mut self.entries[oldest]
     }
 }
@@ -226,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn nonces_of_one_second_are_told_apart_however_many_there_are() {
+        let mut guard = guard(64);
+        let in_one_second = |serial| NonceId {
+            minted: NOW as u32,
+            ..id(serial)
+        };
+        // Forty are under way at once, far more have been used since the table was empty.
+        for serial in 1..10_000 {
+            assert_eq!(
+                guard.check(NOW, in_one_second(serial), 1, serial),
+                NonceUse::Fresh,
+                "{serial}"
+            );
+            let earlier = serial.saturating_sub(40).max(1);
+            assert_ne!(guard.check(NOW, in_one_second(earlier), 1, 0), NonceUse::Fresh);
+        }
+        assert_eq!(guard.check(NOW, in_one_second(1), 1, 1), NonceUse::Forgotten);
+    }
+
+    #[test]
     fn expired_nonces_make_room_without_harm() {
         let mut guard = guard(WAYS);
         for serial in 1..=4 {
@@ -238,7 +260,7 @@ mod tests {
             serial: 5,
         };
         assert_eq!(guard.check(later, young, 1, 1), NonceUse::Fresh);
-        assert!(guard.buckets.iter().all(|bucket| bucket.forgotten.is_none()));
+        assert!(guard.buckets.iter().all(|bucket| bucket.forgotten == 0));
     }
 
     #[test]
