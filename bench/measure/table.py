@@ -46,6 +46,9 @@ class Results:
             expected = report["completed_total"] if unit.challenged else 0
             if abs(report["challenged"] - expected) > FAILURES_ALLOWED * total + 64:
                 return f"{report['challenged']} challenges, expected {expected}"
+        if report.get("bytes_per_binding", 1) <= 0:
+            before, after = report["megabytes"]
+            return f"{before} MB before and {after} MB after: what the start took was given back in between"
         return None
 
     def is_sound(self):
