@@ -111,7 +111,8 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn method(&self) -> Method<'a> {
         if let Some(essentials) = self.essentials {
-            return essentials.method;
+            // Validation has compared the two.
+            return essentials.cseq.method;
         }
         if self.is_request() {
             return Method::of(self.str(self.index.method()));

@@ -14,7 +14,7 @@ pub(crate) fn find<const N: usize>(bytes: &[u8], needles: [u8; N]) -> Option<usi
         let word = u64::from_le_bytes(*word);
         let mut hits = 0;
         for needle in needles {
-            hits |= zero_bytes(word ^ (EACH_BYTE * u64::from(needle)));
+            hits |= bytes_below(word ^ (EACH_BYTE * u64::from(needle)), 1);
         }
         if hits != 0 {
             return Some(8 * i + hits.trailing_zeros() as usize / 8);
@@ -44,12 +44,6 @@ pub(crate) fn find_below(bytes: &[u8], limit: u8) -> Option<usize> {
     Some(16 * blocks.len() + found)
 }
 
-/// The highest bit of each byte that is zero. Above the lowest such byte others may be marked by mistake.
-#[inline]
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(EACH_BYTE) & !word & (EACH_BYTE << 7)
-}
-
 /// The highest bit of each byte that is below `limit`. Above the lowest such byte others may be marked by mistake.
 #[inline]
 fn bytes_below(word: u64, limit: u8) -> u64 {
@@ -62,7 +56,7 @@ pub(crate) fn has_no_uri_char(bytes: &[u8]) -> bool {
     let (words, tail) = bytes.as_chunks::<8>();
     words.iter().any(|word| {
         let word = u64::from_le_bytes(*word);
-        let is = |byte: u8| zero_bytes(word ^ (EACH_BYTE * u64::from(byte)));
+        let is = |byte: u8| bytes_below(word ^ (EACH_BYTE * u64::from(byte)), 1);
         (bytes_below(word, b' ' + 1) | is(b'"') | is(b'<') | is(0x7f)) != 0
     }) || tail.iter().any(|b| *b <= b' ' || matches!(b, b'"' | b'<' | 0x7f))
 }

@@ -5,7 +5,6 @@ use super::error::{Found, Invalid, Problem};
 use super::{HeaderError, Message, limits};
 use crate::header_id::HeaderId;
 use crate::headers::{CSeq, NameAddr, Via};
-use crate::method::Method;
 use crate::uri::{Scheme, Uri};
 use std::net::IpAddr;
 
@@ -34,7 +33,6 @@ const SINGLE: [HeaderId; 8] = [
 /// What a message was checked for, as parsed: [`Message::with`] gives it to the accessors, which then need not parse it again.
 #[derive(Clone, Copy, Debug)]
 pub struct Essentials<'a> {
-    pub(super) method: Method<'a>,
     pub(super) via: Via<'a>,
     pub(super) from: Address<'a>,
     pub(super) to: Address<'a>,
@@ -162,7 +160,6 @@ impl<'a> Message<'a> {
         }
         let cseq = self.cseq().map_err(|e| header(e, "Bad CSeq"))?;
         Ok(Essentials {
-            method: cseq.method,
             via,
             from,
             to,

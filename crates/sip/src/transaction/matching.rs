@@ -68,14 +68,7 @@ impl Matcher {
 
     /// The key of the transaction that `m` belongs to if it was made by a request with `method`: for ACK and CANCEL, INVITE.
     pub(super) fn key(&self, m: &Message<'_>, method: Method<'_>) -> Option<u64> {
-        let read;
-        let via = match m.checked_via() {
-            Some(via) => via,
-            None => {
-                read = m.top_via().ok()?;
-                &read
-            }
-        };
+        let via = m.top_via().ok()?;
         let mut fields = self.fields();
         match via.branch {
             Some(branch) if via.has_magic_cookie() => {

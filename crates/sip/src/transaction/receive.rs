@@ -111,11 +111,7 @@ impl Transactions {
     }
 
     pub(super) fn find_client(&self, m: &Message<'_>) -> Option<u32> {
-        let branch = match m.checked_via() {
-            Some(via) => via.branch,
-            None => m.top_via().ok()?.branch,
-        };
-        let branch = Branch::parse(branch?)?;
+        let branch = Branch::parse(m.top_via().ok()?.branch?)?;
         let slot = branch.slot()?;
         let transaction = self.transactions.get(slot as usize)?;
         self.branches
